@@ -1,0 +1,1 @@
+"""Turn a procedure into an adapter: dialogues, recipes, training, merging and scoring."""

@@ -1,0 +1,95 @@
+"""Find what is to be scored: a sealed agent, or a variant in a work folder.
+
+Goes in: a path and a variant's name. Comes out: engine, model file, tokenizer, system line, recipe.
+Does not load the model.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from subterra.compile.model import read_card
+from subterra.compile.recipe import RECIPES, Recipe
+from subterra.runtime.bundle import open_bundle
+from subterra.runtime.errors import UsageError
+from subterra.runtime.signing import VerifyKey
+
+FOLDER_ENGINE = {True: "onnxruntime", False: "llama.cpp"}
+"""A variant that is a folder is ONNX, one that is a file is GGUF."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSource:
+    """One model file and how to talk to it."""
+
+    name: str
+    variant: str
+    engine: str
+    model: Path
+    tokenizer: Path
+    system: str
+    recipe: Recipe
+
+
+def find_agent(
+    path: Path, variant: str | None, *, key: VerifyKey | None = None, allow_unsigned: bool = False
+) -> AgentSource:
+    """Open a sealed agent (verified) or look into a work folder.
+
+    Raises:
+        BundleError: the sealed agent does not verify.
+        UsageError: the folder is neither, or has no such variant.
+    """
+    if (path / "manifest.json").exists():
+        bundle = open_bundle(path, key=key, allow_unsigned=allow_unsigned)
+        chosen, manifest = bundle.variant(variant), bundle.manifest
+        return AgentSource(
+            manifest.name,
+            chosen.name,
+            chosen.engine,
+            bundle.variant_path(chosen.name),
+            bundle.tokenizer,
+            manifest.system,
+            _recipe(manifest.recipe),
+        )
+    return _in_work_folder(path, variant or "Q8_0")
+
+
+def _in_work_folder(work: Path, variant: str) -> AgentSource:
+    if not (work / "merged").is_dir():
+        raise UsageError(
+            f"{work} is neither a sealed agent nor a work folder with a merged model",
+            hint=f"subterra merge {work}",
+        )
+    card = read_card(work / "merged")
+    found = {p.stem if p.suffix == ".gguf" else p.name: p for p in _variants(work)}
+    if variant not in found:
+        raise UsageError(
+            f"{work} has no variant '{variant}' (it has: {', '.join(sorted(found)) or 'none'})",
+            hint=f"subterra quantize {work} --variants {variant}",
+        )
+    model = found[variant]
+    return AgentSource(
+        str(card["name"]),
+        variant,
+        FOLDER_ENGINE[model.is_dir()],
+        model,
+        work / "merged" / "tokenizer.json",
+        str(card["system"]),
+        _recipe(str(card["recipe"])),
+    )
+
+
+def _variants(work: Path) -> list[Path]:
+    folder = work / "variants"
+    return sorted(
+        p
+        for p in (folder.iterdir() if folder.is_dir() else ())
+        if p.suffix == ".gguf" or p.is_dir()
+    )
+
+
+def _recipe(name: str) -> Recipe:
+    for recipe in RECIPES:
+        if recipe == name:
+            return recipe
+    raise UsageError(f"the agent's recipe '{name}' is unknown", hint="update subterra")

@@ -1,0 +1,158 @@
+"""The verb `compile`: a procedure and its user bank become an adapter.
+
+Goes in: a procedure folder. Comes out: WORK/adapter, and dialogues to look at. Killed runs resume; a
+run whose inputs and settings did not change is not repeated.
+
+    $ subterra compile examples/zoom_support
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
+from pathlib import Path
+
+from subterra.compile.dialogue import write_dialogues
+from subterra.compile.procedure import Procedure
+from subterra.compile.settings import TrainSettings
+from subterra.compile.teacher_bank import dialogues
+from subterra.compile.user_bank import UserBank, assert_apart, load_bank
+from subterra.compile.validation import load_procedure
+from subterra.compile.wording import CLEAN, TRAINING
+from subterra.models.resolve import resolve_base
+from subterra.runtime.errors import InputError, UsageError
+from subterra.runtime.files import sha256_file
+
+DEFAULT_BASE = "smollm2-135m-instruct"
+SAMPLE_DIALOGUES = 200
+"""Training dialogues written out for people to read."""
+HELDOUT_DIALOGUES = 60
+"""Gold dialogues in held-out wording, for the divergence part of the report."""
+TOOLS = ("subterra", "torch", "transformers", "peft")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    defaults = TrainSettings()
+    parser.add_argument("procedure", type=Path, help="procedure.yaml or its folder")
+    parser.add_argument("--users", type=Path, help="training bank (default: users/train.yaml)")
+    parser.add_argument("--out", type=Path, help="work folder (default: build/NAME)")
+    parser.add_argument("--base", default=DEFAULT_BASE, help="base model (%(default)s)")
+    parser.add_argument("--recipe", choices=("plain", "traced"), default=defaults.recipe)
+    parser.add_argument("--method", choices=("lora", "full"), default=defaults.method)
+    parser.add_argument(
+        "--dialogues", type=int, default=defaults.dialogues, help="to train on (%(default)s)"
+    )
+    parser.add_argument("--batch", type=int, default=defaults.batch, help="dialogues a step")
+    parser.add_argument("--rank", type=int, default=defaults.rank, help="LoRA rank (%(default)s)")
+    parser.add_argument("--alpha", type=int, default=defaults.alpha, help="LoRA alpha (%(default)s)")
+    parser.add_argument("--rate", type=float, default=0.0, help="peak learning rate")
+    parser.add_argument("--seed", type=int, default=0, help="of data and initial weights")
+    parser.add_argument("--dialogues-only", action="store_true", help="write dialogues, train nothing")
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write dialogues, train, and say what comes next."""
+    settings = _settings(args)
+    procedure = load_procedure(args.procedure)
+    folder = args.procedure if args.procedure.is_dir() else args.procedure.parent
+    users = args.users or folder / "users" / "train.yaml"
+    bank = load_bank(users, procedure)
+    work = args.out or Path("build") / procedure.name
+    heldout = users.parent / "heldout.yaml"
+    if heldout.exists() and heldout != users:
+        assert_apart(bank, load_bank(heldout, procedure))
+    write_samples(work, procedure, bank, heldout, settings.seed)
+    adapter = work / "adapter"
+    if not args.dialogues_only:
+        adapter = train_adapter(args.base, procedure, folder, users, bank, adapter, settings)
+    if args.json:
+        print(json.dumps({"adapter": str(adapter), "dialogues": str(work / "dialogues")}))
+    print(f"next: subterra merge {work}", file=sys.stderr)
+    return 0
+
+
+def write_samples(
+    work: Path, procedure: Procedure, bank: UserBank, heldout: Path, seed: int
+) -> None:
+    """Write training dialogues to look at, and held-out ones for the report.
+
+    Raises:
+        UserBankError: the held-out bank does not fit the procedure.
+    """
+    target = work / "dialogues"
+    stream = dialogues(procedure, bank, seed, noise=TRAINING)
+    write_dialogues(target / "train.jsonl", islice(stream, SAMPLE_DIALOGUES))
+    if heldout.exists():
+        stream = dialogues(procedure, load_bank(heldout, procedure), seed, noise=CLEAN)
+        write_dialogues(target / "heldout.jsonl", islice(stream, HELDOUT_DIALOGUES))
+
+
+def train_adapter(
+    base_name: str,
+    procedure: Procedure,
+    folder: Path,
+    users: Path,
+    bank: UserBank,
+    adapter: Path,
+    settings: TrainSettings,
+) -> Path:
+    """Train unless the adapter is up to date with these inputs and settings."""
+    from subterra.compile.model import read_card
+    from subterra.compile.train import Job, train
+
+    base = resolve_base(base_name)
+    source = folder if folder.is_file() else folder / "procedure.yaml"
+    inputs = {"procedure": sha256_file(source), "users": sha256_file(users)}
+    card: dict[str, object] = {
+        "inputs": inputs,
+        "teacher": {"kind": "bank", "disclosed_to": []},
+        "tools": {name: _version(name) for name in TOOLS},
+    }
+    if (adapter / "subterra.json").exists():
+        old = read_card(adapter)
+        same = old.get("inputs") == inputs and old["base"]["sha256"] == base.sha256
+        wanted = json.loads(json.dumps(_comparable(settings)))
+        if same and _without_schedule(old["settings"]) == wanted:
+            print(f"{adapter} is up to date", file=sys.stderr)
+            return adapter
+    return train(Job(base, procedure, bank, adapter, settings, card))
+
+
+def _settings(args: argparse.Namespace) -> TrainSettings:
+    for name in ("dialogues", "batch", "rank", "alpha"):
+        if getattr(args, name) < 1:
+            raise UsageError(f"--{name} must be at least 1", hint=f"subterra compile --{name} 2")
+    if args.rate < 0:
+        raise UsageError("--rate must not be negative", hint="--rate 1e-3")
+    return replace(
+        TrainSettings(),
+        recipe=args.recipe,
+        method=args.method,
+        dialogues=args.dialogues,
+        batch=args.batch,
+        rank=args.rank,
+        alpha=args.alpha,
+        learning_rate=args.rate,
+        seed=args.seed,
+    )
+
+
+def _comparable(settings: TrainSettings) -> dict[str, object]:
+    from dataclasses import asdict
+
+    return _without_schedule(asdict(settings) | {"learning_rate": settings.rate})
+
+
+def _without_schedule(settings: dict[str, object]) -> dict[str, object]:
+    return {k: v for k, v in settings.items() if k not in ("checkpoint_seconds", "validations")}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        raise InputError(f"{package} is not installed", hint="make setup") from None

@@ -1,0 +1,131 @@
+"""User wording: messages drawn from a bank, each wording used as often as the others.
+
+Goes in: a user bank, a seed, and how much noise. Comes out: surface text for a meaning. Noise is what
+keyboards and moods do to a text (letters swapped or dropped, case, punctuation, an opener, a closer);
+held-out wording is scored without it. Does not know the procedure's graph.
+
+    >>> source.text("give_device", {"device": "Mac"})
+    "i'm on a macbook air"
+"""
+
+import random
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from subterra.compile.user_bank import UserBank
+
+PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
+
+OPENERS = (
+    "hi,", "hello,", "hey,", "ok,", "well,", "um,", "so", "ok so", "right,", "look,", "yeah,",
+    "hmm,", "alright,", "good morning,", "hello there,", "sorry,", "listen,", "oh,", "actually,",
+    "please,", "thanks,", "ok thanks,", "btw", "honestly,", "umm so", "hey there,",
+)  # fmt: skip
+CLOSERS = (
+    "thanks", "thank you", "please", "pls", "ok?", "cheers", "thx", "many thanks", "!", "!!", "...",
+    "lol", "sorry", ":(", ":)", "if that makes sense", "you know", "just saying", "tbh", "thank u",
+)  # fmt: skip
+NEIGHBOURS = {
+    "a": "sqz", "b": "vgn", "c": "xvd", "d": "sfe", "e": "wr3", "f": "dgr", "g": "fht", "h": "gjy",
+    "i": "uo8", "j": "hku", "k": "jli", "l": "kop", "m": "n,", "n": "bm", "o": "ip0", "p": "ol",
+    "q": "wa", "r": "et", "s": "adw", "t": "ryg", "u": "yi7", "v": "cb", "w": "qes", "x": "zc",
+    "y": "tu", "z": "xs",
+}  # fmt: skip
+"""Letters beside each letter on a QWERTY keyboard."""
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """Probabilities, per message, of each disturbance."""
+
+    typo: float = 0.0
+    case: float = 0.0
+    punctuation: float = 0.0
+    opener: float = 0.0
+    closer: float = 0.0
+
+
+CLEAN = Noise()
+TRAINING = Noise(typo=0.2, case=0.3, punctuation=0.3, opener=0.12, closer=0.1)
+
+
+class WordingSource:
+    """Draws wordings without replacement, key by key, so that no wording is worn out."""
+
+    def __init__(self, bank: UserBank, rng: random.Random, noise: Noise = CLEAN) -> None:
+        self._bank = bank
+        self._rng = rng
+        self._noise = noise
+        self._decks: dict[tuple[str, ...], list[str]] = {}
+
+    def keys(self) -> tuple[str, ...]:
+        """List the bank's keys."""
+        return tuple(self._bank.intents)
+
+    def shapes(self, key: str) -> tuple[frozenset[str], ...]:
+        """List the placeholder sets that occur among the wordings of a key."""
+        found = dict.fromkeys(placeholders(text) for text in self._bank.intents.get(key, ()))
+        return tuple(found)
+
+    def text(self, key: str, slots: Mapping[str, str]) -> str:
+        """Write a message of the key that names exactly these slots.
+
+        Raises:
+            KeyError: the bank has no such wording; ask `shapes` first.
+        """
+        wanted = frozenset(slots)
+        text = self._draw(
+            (key, *sorted(wanted)),
+            [w for w in self._bank.intents[key] if placeholders(w) == wanted],
+        )
+        for name, value in slots.items():
+            phrases = self._bank.slots[name][value]
+            text = text.replace("{" + name + "}", self._draw(("slot", name, value), list(phrases)))
+        return disturb(text, self._noise, self._rng)
+
+    def _draw(self, deck_key: tuple[str, ...], cards: list[str]) -> str:
+        deck = self._decks.get(deck_key)
+        if not deck:
+            if not cards:
+                raise KeyError(deck_key)
+            deck = self._decks[deck_key] = self._rng.sample(cards, len(cards))
+        return deck.pop()
+
+
+def placeholders(text: str) -> frozenset[str]:
+    """Name the slots that a wording has a place for."""
+    return frozenset(PLACEHOLDER.findall(text))
+
+
+def disturb(text: str, noise: Noise, rng: random.Random) -> str:
+    """Apply noise to a message."""
+    if rng.random() < noise.opener:
+        text = f"{rng.choice(OPENERS)} {text}"
+    if rng.random() < noise.closer:
+        closer = rng.choice(CLOSERS)
+        text = text.rstrip(".") + ("" if closer[0] in "!." else " ") + closer
+    if rng.random() < noise.punctuation:
+        text = re.sub(r"[,.!;:]+(?=\s|$)", "", text).replace("'", "")
+    if rng.random() < noise.case:
+        text = text.upper() if rng.random() < 0.1 else text.lower()
+    if rng.random() < noise.typo:
+        for _ in range(rng.choice((1, 1, 2))):
+            text = _typo(text, rng)
+    return text.strip() or "?"
+
+
+def _typo(text: str, rng: random.Random) -> str:
+    spots = [i for i, c in enumerate(text) if c.isalpha()]
+    if len(spots) < 4:
+        return text
+    i = rng.choice(spots[1:])
+    kind = rng.randrange(4)
+    if kind == 0:
+        return text[:i] + text[i + 1 :]
+    if kind == 1:
+        return text[:i] + text[i] + text[i:]
+    if kind == 2 and i + 1 < len(text):
+        return text[:i] + text[i + 1] + text[i] + text[i + 2 :]
+    near = NEIGHBOURS.get(text[i].lower(), text[i])
+    return text[:i] + rng.choice(near) + text[i + 1 :]
