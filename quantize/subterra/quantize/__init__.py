@@ -1,0 +1,1 @@
+"""Turn a merged model into shipped variants: export, quantization, divergence, report, sealing."""

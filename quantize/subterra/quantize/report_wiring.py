@@ -1,0 +1,115 @@
+"""Where the report meets the compiler: held-out dialogues as tokens, and the scorer.
+
+Goes in: the merged checkpoint's note `subterra.json`, dialogues, user bank, procedure. Comes out:
+texts with the agent's tokens marked, and a function that scores one variant. Measures nothing.
+
+    >>> texts = held_out_texts(Path("merged"), Path("dialogues/heldout.jsonl"), limit=50)
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from subterra.compile import recipe as recipes
+from subterra.compile.dialogue import Dialogue, read_dialogues
+from subterra.quantize.divergence import ScoredText
+from subterra.quantize.report_data import Scorer, ScoreSummary
+from subterra.runtime.chatml import ChatFormat, ChatTokenizer
+from subterra.runtime.errors import InputError
+
+EVERY_TOKEN = recipes.Weights(state=1.0, reply=1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """What the merged checkpoint says about itself."""
+
+    name: str
+    system: str
+    recipe: recipes.Recipe
+    slots: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreOptions:
+    """What the conversation scorer is told on the command line."""
+
+    merged: Path
+    users: Path | None
+    procedure: Path | None
+    conversations: int
+    seed: int
+
+
+def read_agent(merged: Path) -> Agent:
+    """Read `subterra.json` of a merged checkpoint.
+
+    Raises:
+        InputError: the note is missing or incomplete.
+    """
+    path = merged / "subterra.json"
+    try:
+        note: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return Agent(
+            name=str(note["name"]),
+            system=str(note["system"]),
+            recipe=recipes.RECIPES[recipes.RECIPES.index(note["recipe"])],
+            slots=tuple(str(slot) for slot in note["slots"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} does not describe an agent: {error!r}",
+            hint="merge again: subterra merge",
+        ) from None
+
+
+def held_out_texts(merged: Path, dialogues: Path, limit: int) -> list[ScoredText]:
+    """Tokenize at most `limit` dialogues, evenly spread over the file.
+
+    Raises:
+        InputError: the file holds no dialogue, or the checkpoint has no note.
+    """
+    agent = read_agent(merged)
+    tokenizer = ChatTokenizer(merged, ChatFormat(system=agent.system))
+    found = list(read_dialogues(dialogues))
+    if not found:
+        raise InputError(f"{dialogues} holds no dialogue", hint="subterra compile writes some")
+    count = min(limit, len(found))
+    chosen = [found[i * len(found) // count] for i in range(count)]
+    return [encode(tokenizer, agent, dialogue) for dialogue in chosen]
+
+
+def encode(tokenizer: ChatTokenizer, agent: Agent, dialogue: Dialogue) -> ScoredText:
+    """Tokenize a dialogue as in training; the replies and their end of turn are counted."""
+    encoded = recipes.encode(dialogue, tokenizer, agent.recipe, agent.slots, EVERY_TOKEN)
+    return ScoredText(encoded.ids, [weight > 0 for weight in encoded.weights])
+
+
+def make_scorer(options: ScoreOptions) -> Scorer | None:
+    """Bind the conversation scorer to its inputs; None without a user bank.
+
+    The same seed gives the same scenarios for every variant, so outcomes are paired. Without a
+    procedure, the one beside the bank's folder is taken.
+    """
+    if options.users is None:
+        return None
+    from subterra.compile.score import score_variant
+
+    users = options.users
+    procedure = options.procedure or users.resolve().parent.parent / "procedure.yaml"
+
+    def score(name: str, engine: str, path: Path) -> ScoreSummary:
+        del name
+        found = score_variant(
+            engine,
+            path,
+            merged=options.merged,
+            procedure=procedure,
+            users=users,
+            conversations=options.conversations,
+            seed=options.seed,
+        )
+        return ScoreSummary(found.success, found.rates)
+
+    return score

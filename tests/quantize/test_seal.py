@@ -1,0 +1,192 @@
+"""Sealing: what goes into a bundle, what stays with the author, and atomically."""
+
+import json
+import os
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+
+from subterra.quantize.disclosure import disclosed, wordings
+from subterra.quantize.seal import SealOptions, commit, seal
+from subterra.runtime.bundle import open_bundle
+from subterra.runtime.cli import main
+from subterra.runtime.errors import BundleError, UsageError
+from subterra.runtime.signing import SigningKey
+
+PROCEDURE = Path("examples/zoom_support/procedure.yaml").resolve()
+NOTE = {
+    "name": "zoom_support",
+    "base": {"id": "smollm2-135m-instruct", "sha256": "a" * 64},
+    "adapter_sha256": "b" * 64,
+    "recipe": "traced",
+    "system": "You are the Zoom support assistant on this device.",
+    "nodes": ["welcome", "triage"],
+    "seeds": {"compile": 7},
+}
+KEY = SigningKey(bytes(range(32)))
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "home"
+    monkeypatch.setenv("SUBTERRA_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture
+def work(tiny_checkpoint: Path, tmp_path: Path, home: Path) -> Path:
+    folder = tmp_path / "zoom_support"
+    (folder / "merged").mkdir(parents=True)
+    for name in ("tokenizer.json", "config.json"):
+        shutil.copyfile(tiny_checkpoint / name, folder / "merged" / name)
+    (folder / "merged" / "subterra.json").write_text(json.dumps(NOTE))
+    onnx = folder / "variants" / "onnx-int8"
+    onnx.mkdir(parents=True)
+    for name in ("Q8_0.gguf", "Q4_0.gguf", "onnx-int8/model.onnx", "onnx-int8/model.onnx_data"):
+        (folder / "variants" / name).write_bytes(name.encode() * 10)
+    (onnx / "config.json").write_text("{}")
+    (onnx / "subterra.json").write_text(json.dumps(NOTE))
+    for name in ("Q8_0", "Q4_0", "onnx-int8"):
+        (folder / "variants" / f"{name}.json").write_text("{}")
+    (folder / "report").mkdir()
+    (folder / "report" / "report.json").write_text('{"success": 1}')
+    return folder
+
+
+def test_a_sealed_agent_opens_and_holds_what_was_chosen(work: Path) -> None:
+    path = seal(work, PROCEDURE, KEY)
+    bundle = open_bundle(path, key=KEY.public)
+    manifest = bundle.manifest
+    assert path == work / "zoom_support.agent"
+    assert [v.name for v in manifest.variants] == ["Q8_0", "Q4_0", "onnx-int8"]
+    assert manifest.default_variant == "Q8_0"
+    assert manifest.title == "Zoom support"
+    assert manifest.slots == ("issue", "device")
+    assert manifest.end_of_turn_id == 2
+    assert manifest.seeds == {"compile": 7}
+    assert manifest.tools["onnxruntime"]
+    assert set(manifest.files) == {
+        "tokenizer.json",
+        "report.json",
+        "model-Q8_0.gguf",
+        "model-Q4_0.gguf",
+        "onnx-int8/model.onnx",
+        "onnx-int8/model.onnx_data",
+        "onnx-int8/config.json",
+    }
+    assert bundle.variant_path("onnx-int8").is_dir()
+    for file in path.rglob("*"):
+        assert stat.S_IMODE(file.stat().st_mode) & 0o444 == 0o444, file
+
+
+def test_the_same_input_gives_the_same_bytes(work: Path, tmp_path: Path) -> None:
+    one = seal(work, PROCEDURE, KEY, out=tmp_path / "one.agent")
+    other = seal(work, PROCEDURE, KEY, out=tmp_path / "other.agent")
+    for name in ("manifest.json", "signature"):
+        assert (one / name).read_bytes() == (other / name).read_bytes()
+
+
+def test_variants_and_default_can_be_chosen(work: Path) -> None:
+    options = SealOptions(variants=("onnx-int8", "Q4_0"), default_variant="Q4_0")
+    manifest = open_bundle(seal(work, PROCEDURE, KEY, options=options)).manifest
+    assert [v.name for v in manifest.variants] == ["Q4_0", "onnx-int8"]
+    assert manifest.default_variant == "Q4_0"
+    with pytest.raises(UsageError, match="variant 'F16' was not made; there are: Q8_0"):
+        seal(work, PROCEDURE, KEY, options=SealOptions(variants=("F16",)))
+    with pytest.raises(UsageError, match="'Q2_K' is unknown"):
+        seal(work, PROCEDURE, KEY, options=SealOptions(variants=("Q2_K",)))
+    with pytest.raises(UsageError, match="default variant 'F16' is not sealed"):
+        seal(work, PROCEDURE, KEY, options=SealOptions(default_variant="F16"))
+
+
+def test_the_commitment_is_salted_and_the_salt_stays_at_home(work: Path, home: Path) -> None:
+    path = seal(work, PROCEDURE, KEY)
+    salt = home / "salts" / "zoom_support.salt"
+    assert stat.S_IMODE(salt.stat().st_mode) == 0o600
+    value = open_bundle(path).manifest.commitment.value
+    assert value == commit(PROCEDURE, "zoom_support").value
+    salt.unlink()
+    assert commit(PROCEDURE, "zoom_support").value != value
+    for file in path.rglob("*"):
+        assert file.is_dir() or salt.read_bytes() not in file.read_bytes()
+
+
+def test_a_manifest_that_would_show_wording_is_refused(work: Path) -> None:
+    wording = max(wordings(PROCEDURE), key=len)
+    note = {**NOTE, "system": f"Say: {wording}"}
+    (work / "merged" / "subterra.json").write_text(json.dumps(note))
+    with pytest.raises(BundleError, match="would disclose the procedure"):
+        seal(work, PROCEDURE, KEY)
+    assert not (work / "zoom_support.agent").exists()
+
+
+def test_wording_is_found_in_any_spelling_and_short_names_are_not() -> None:
+    found = wordings(PROCEDURE)
+    assert found
+    assert all(len(text.split()) >= 3 for text in found)
+    one = sorted(found)[0]
+    assert disclosed(f"x {one.upper().replace(' ', chr(10))} y", found)
+    assert not disclosed("You are the Zoom support assistant on this device.", found)
+
+
+def test_a_failure_leaves_the_old_bundle(work: Path) -> None:
+    path = seal(work, PROCEDURE, KEY)
+    before = (path / "manifest.json").read_bytes()
+    (work / "merged" / "tokenizer.json").unlink()
+    with pytest.raises(BundleError, match=r"tokenizer\.json is missing"):
+        seal(work, PROCEDURE, KEY)
+    assert (path / "manifest.json").read_bytes() == before
+    open_bundle(path)
+    assert not [entry for entry in work.iterdir() if entry.name.endswith(".part")]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"name": "x"}', "\xff"])
+def test_a_damaged_note_is_named(work: Path, content: str) -> None:
+    (work / "merged" / "subterra.json").write_text(content)
+    with pytest.raises(BundleError, match=r"subterra\.json"):
+        seal(work, PROCEDURE, KEY)
+
+
+def test_the_verb_makes_a_key_on_first_use_and_says_so(
+    work: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["seal", str(work), "--procedure", str(PROCEDURE), "--json"]) == 0
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert f"made a signing key at {home / 'signing.key'}" in err
+    assert document["bundle"] == str(work / "zoom_support.agent")
+    assert "next: subterra prove" in err
+    assert main(["verify", document["bundle"]]) == 0
+    assert main(["seal", str(work), "--procedure", str(PROCEDURE), "--variant", "Q8_0"]) == 0
+    assert "made a signing key" not in capsys.readouterr().err
+
+
+def test_a_report_that_shows_wording_is_said_aloud(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wording = max(wordings(PROCEDURE), key=len)
+    (work / "report" / "report.json").write_text(json.dumps({"transcript": f"a {wording} b"}))
+    assert main(["seal", str(work), "--procedure", str(PROCEDURE)]) == 0
+    assert "report.json shows 1 wordings of the procedure" in capsys.readouterr().err
+
+
+def test_a_missing_procedure_ends_in_two_lines(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["seal", str(work)]) == 3
+    lines = [line for line in capsys.readouterr().err.splitlines() if "signing key" not in line]
+    assert len(lines) == 2
+
+
+def test_sealing_into_a_read_only_folder_is_a_resource_error(work: Path) -> None:
+    if os.getuid() == 0:
+        target = Path("/proc/nowhere.agent")
+    else:
+        target = work / "locked" / "x.agent"
+        target.parent.mkdir(mode=0o500)
+    from subterra.runtime.errors import ResourceError
+
+    with pytest.raises(ResourceError):
+        seal(work, PROCEDURE, KEY, out=target)
