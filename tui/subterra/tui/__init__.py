@@ -1,0 +1,1 @@
+"""Talk to a sealed agent in the terminal."""
