@@ -174,7 +174,9 @@ def test_the_scorer_gets_the_options_and_the_procedure_beside_the_bank(
     users = tmp_path / "users" / "heldout.yaml"
     scorer = make_scorer(ScoreOptions(Path("merged"), users, None, 10, 3))
     assert scorer is not None
-    assert scorer("Q8_0", "llama.cpp", Path("Q8_0.gguf")).success == [True, False]
+    summary = scorer("Q8_0", "llama.cpp", Path("Q8_0.gguf"))
+    assert summary is not None
+    assert summary.success == [True, False]
     assert calls == [
         {
             "engine": "llama.cpp",

@@ -122,6 +122,12 @@ def test_a_manifest_that_would_show_wording_is_refused(work: Path) -> None:
     assert not (work / "zoom_support.agent").exists()
 
 
+def test_a_base_from_the_hub_keeps_its_id(work: Path) -> None:
+    note = {**NOTE, "base": {"id": "an-owner/a-model", "sha256": "a" * 64}}
+    (work / "merged" / "subterra.json").write_text(json.dumps(note))
+    assert open_bundle(seal(work, PROCEDURE, KEY)).manifest.base.id == "an-owner/a-model"
+
+
 def test_wording_is_found_in_any_spelling_and_short_names_are_not() -> None:
     found = wordings(PROCEDURE)
     assert found

@@ -24,7 +24,7 @@ def run_case(case: str, *arguments: object, pass_fds: tuple[int, ...] = ()) -> A
         [sys.executable, str(CASES), case, *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         pass_fds=pass_fds,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         check=False,

@@ -15,9 +15,8 @@ async def test_every_key_has_a_command_of_the_same_name() -> None:
     app = ChatApp(FakeAgent())
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(pilot)
-        commands = {
-            command.title for command in app.get_system_commands(cast(Screen[object], screen))
-        }
+        offered = app.get_system_commands(cast(Screen[object], screen))
+        commands = {command.title.partition(":")[0] for command in offered}
     keys = {b.description for b in ChatScreen.BINDINGS if isinstance(b, Binding) and b.show}
     assert keys == {"Stop", "New", "State", "Copy", "Export", "Help"}
     assert keys | {"Quit"} <= commands
@@ -29,8 +28,10 @@ async def test_a_command_of_the_palette_does_what_its_key_does() -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await opened(pilot)
         await pilot.press("ctrl+p")
-        await pilot.press(*"new conv")
-        await wait_for(pilot, lambda: "Start a new conversation" in screen_text(app))
+        await wait_for(pilot, lambda: "Copy: copy the last" in screen_text(app))
+        await pilot.press(*"conversation")
+        await wait_for(pilot, lambda: "Copy: copy the last" not in screen_text(app))
+        await wait_for(pilot, lambda: "New: start a new conversation" in screen_text(app))
         await pilot.press("enter")
         await wait_for(pilot, lambda: agent.resets == 1)
 

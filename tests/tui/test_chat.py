@@ -133,11 +133,14 @@ def test_the_full_screen_needs_three_terminals_that_can_draw(
     assert not chat.full_screen_possible()
 
 
-@pytest.mark.parametrize("content", [None, b"", b"\n \n", b"\xff\xfe"])
-def test_a_script_that_cannot_be_played_is_refused(content: bytes | None, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("opened_with")
+@pytest.mark.parametrize("kind", ["missing", "empty", "folder"])
+def test_a_script_that_cannot_be_played_is_refused(kind: str, tmp_path: Path) -> None:
     script = tmp_path / "lines.txt"
-    if content is not None:
-        script.write_bytes(content)
+    if kind == "empty":
+        script.touch()
+    elif kind == "folder":
+        script.mkdir()
     with pytest.raises(InputError) as caught:
         chat.run(arguments("--script", str(script)))
     assert str(script) in str(caught.value)

@@ -5,6 +5,7 @@ import signal
 import pytest
 from tests.tui.conftest import FakeAgent, reply
 
+from subterra.runtime.errors import EngineError, UsageError
 from subterra.tui.events import Done, Piece, State
 from subterra.tui.plain import ENDED, INTERRUPTED, read_lines, talk
 
@@ -78,6 +79,18 @@ def test_the_second_interrupt_leaves() -> None:
     assert code == INTERRUPTED
     assert agent.heard == ["no sound"]
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_refused_message_does_not_end_the_conversation() -> None:
+    agent = FakeAgent((UsageError("the message is too long", hint="shorten it"),))
+    code, text = played(agent, "long", "short")
+    assert code == 0
+    assert "Note: the message is too long; shorten it\nYou: short\nAgent: I see." in text
+
+
+def test_a_failing_engine_ends_plain_mode_with_its_own_error() -> None:
+    with pytest.raises(EngineError):
+        played(FakeAgent((EngineError("lost", hint="again"),)), "x")
 
 
 def test_a_terminal_is_asked_for_each_line() -> None:

@@ -47,6 +47,7 @@ def test_export_writes_one_dated_file(tmp_path: Path) -> None:
     assert path.name == "transcript-2026-01-02-030405.txt"
     assert path.read_text() == sample().as_text()
     assert list(tmp_path.iterdir()) == [path]
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_export_to_a_missing_place_is_our_own_error(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ Does not load the model.
 from dataclasses import dataclass
 from pathlib import Path
 
-from subterra.compile.model import read_card
+from subterra.compile.card import read_card
 from subterra.compile.recipe import RECIPES, Recipe
 from subterra.runtime.bundle import open_bundle
 from subterra.runtime.errors import UsageError
@@ -49,7 +49,7 @@ def find_agent(
             bundle.variant_path(chosen.name),
             bundle.tokenizer,
             manifest.system,
-            _recipe(manifest.recipe),
+            known_recipe(manifest.recipe),
         )
     return _in_work_folder(path, variant or "Q8_0")
 
@@ -75,7 +75,7 @@ def _in_work_folder(work: Path, variant: str) -> AgentSource:
         model,
         work / "merged" / "tokenizer.json",
         str(card["system"]),
-        _recipe(str(card["recipe"])),
+        known_recipe(str(card["recipe"])),
     )
 
 
@@ -84,11 +84,16 @@ def _variants(work: Path) -> list[Path]:
     return sorted(
         p
         for p in (folder.iterdir() if folder.is_dir() else ())
-        if p.suffix == ".gguf" or p.is_dir()
+        if not p.name.startswith(".") and (p.suffix == ".gguf" or p.is_dir())
     )
 
 
-def _recipe(name: str) -> Recipe:
+def known_recipe(name: str) -> Recipe:
+    """Check the recipe that an agent says it was trained with.
+
+    Raises:
+        UsageError: this version does not know it.
+    """
     for recipe in RECIPES:
         if recipe == name:
             return recipe

@@ -1,13 +1,27 @@
 """Checkpoints of a training run, written in one rename, read only by the run that wrote them."""
 
-from dataclasses import asdict, dataclass
+import pickle
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from subterra.runtime.errors import ResourceError
 from subterra.runtime.files import replacing
+
+DAMAGE = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    pickle.UnpicklingError,
+)
+"""What torch raises on a file that is missing, cut short or overwritten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +44,20 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     Raises:
         ResourceError: the folder is read-only or the disk is full.
     """
+    content = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
     with replacing(path) as temporary:
-        torch.save(_fields(checkpoint), temporary)
+        try:
+            torch.save(content, temporary)
+        except RuntimeError as error:  # torch's writer hides the OSError
+            raise ResourceError(
+                f"cannot write {path}: {error}", hint="free some disk space"
+            ) from error
 
 
 def load_checkpoint(path: Path, fingerprint: str) -> Checkpoint | None:
     """Read a checkpoint; None if there is none of this very run, or it is damaged."""
     try:
-        fields = torch.load(path, weights_only=True)
-        checkpoint = Checkpoint(**fields)
-    except (OSError, RuntimeError, TypeError, ValueError, EOFError):
+        checkpoint = Checkpoint(**torch.load(path, weights_only=True))
+    except DAMAGE:
         return None
     return checkpoint if checkpoint.fingerprint == fingerprint else None
-
-
-def _fields(checkpoint: Checkpoint) -> dict[str, Any]:
-    names = asdict(Checkpoint(0, "", [], {}, {}, [], torch.empty(0)))
-    return {name: getattr(checkpoint, name) for name in names}

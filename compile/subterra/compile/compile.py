@@ -1,7 +1,7 @@
 """The verb `compile`: a procedure and its user bank become an adapter.
 
-Goes in: a procedure folder. Comes out: WORK/adapter, and dialogues to look at. Killed runs resume; a
-run whose inputs and settings did not change is not repeated.
+Goes in: a procedure folder. Comes out: WORK/adapter, and dialogues to look at. Killed runs resume;
+a run whose inputs and settings did not change is not repeated.
 
     $ subterra compile examples/zoom_support
 """
@@ -9,21 +9,23 @@ run whose inputs and settings did not change is not repeated.
 import argparse
 import json
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
 
+from subterra.compile.card import ADAPTER_FILE, FULL_FILE, checkpoint_file, read_card
 from subterra.compile.dialogue import write_dialogues
 from subterra.compile.procedure import Procedure
 from subterra.compile.settings import TrainSettings
 from subterra.compile.teacher_bank import dialogues
 from subterra.compile.user_bank import UserBank, assert_apart, load_bank
-from subterra.compile.validation import load_procedure
+from subterra.compile.validation import FILE_NAME, load_procedure
 from subterra.compile.wording import CLEAN, TRAINING
-from subterra.models.resolve import resolve_base
-from subterra.runtime.errors import InputError, UsageError
+from subterra.models.resolve import Base, resolve_base
+from subterra.runtime.errors import AdapterError, MissingExtraError, UsageError
 from subterra.runtime.files import sha256_file
+from subterra.runtime.temporary import sweep
 
 DEFAULT_BASE = "smollm2-135m-instruct"
 SAMPLE_DIALOGUES = 200
@@ -47,10 +49,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--batch", type=int, default=defaults.batch, help="dialogues a step")
     parser.add_argument("--rank", type=int, default=defaults.rank, help="LoRA rank (%(default)s)")
-    parser.add_argument("--alpha", type=int, default=defaults.alpha, help="LoRA alpha (%(default)s)")
+    parser.add_argument(
+        "--alpha", type=int, default=defaults.alpha, help="LoRA alpha (%(default)s)"
+    )
     parser.add_argument("--rate", type=float, default=0.0, help="peak learning rate")
+    parser.add_argument(
+        "--continue-from", type=Path, metavar="ADAPTER", help="train an adapter on (other --seed!)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of data and initial weights")
-    parser.add_argument("--dialogues-only", action="store_true", help="write dialogues, train nothing")
+    parser.add_argument(
+        "--dialogues-only", action="store_true", help="write dialogues, train nothing"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
 
 
@@ -68,11 +77,27 @@ def run(args: argparse.Namespace) -> int:
     write_samples(work, procedure, bank, heldout, settings.seed)
     adapter = work / "adapter"
     if not args.dialogues_only:
-        adapter = train_adapter(args.base, procedure, folder, users, bank, adapter, settings)
+        train_adapter(
+            args.base,
+            procedure,
+            args.procedure,
+            users,
+            bank,
+            adapter,
+            settings,
+            args.continue_from,
+        )
     if args.json:
-        print(json.dumps({"adapter": str(adapter), "dialogues": str(work / "dialogues")}))
-    print(f"next: subterra merge {work}", file=sys.stderr)
+        trained = None if args.dialogues_only else str(adapter)
+        print(json.dumps({"adapter": trained, "dialogues": str(work / "dialogues")}))
+    print(f"next: subterra {_next(args, work)}", file=sys.stderr)
     return 0
+
+
+def _next(args: argparse.Namespace, work: Path) -> str:
+    if args.dialogues_only:
+        return f"compile {args.procedure}"
+    return f"merge {work} --base {args.base}" if Path(args.base).exists() else f"merge {work}"
 
 
 def write_samples(
@@ -94,32 +119,59 @@ def write_samples(
 def train_adapter(
     base_name: str,
     procedure: Procedure,
-    folder: Path,
+    path: Path,
     users: Path,
     bank: UserBank,
     adapter: Path,
     settings: TrainSettings,
+    start: Path | None = None,
 ) -> Path:
-    """Train unless the adapter is up to date with these inputs and settings."""
-    from subterra.compile.model import read_card
-    from subterra.compile.train import Job, train
+    """Train unless the adapter is up to date with these inputs and settings.
 
+    Args:
+        base_name: base model.
+        procedure: what `path`, its file or folder, holds.
+        path: see `procedure`.
+        users: file of `bank`.
+        bank: training bank.
+        adapter: folder to write.
+        settings: of the training.
+        start: adapter to go on from.
+    """
     base = resolve_base(base_name)
-    source = folder if folder.is_file() else folder / "procedure.yaml"
+    source = path / FILE_NAME if path.is_dir() else path
     inputs = {"procedure": sha256_file(source), "users": sha256_file(users)}
+    if start is not None:
+        if not (start / ADAPTER_FILE).exists():
+            raise AdapterError(
+                f"{start} holds no {ADAPTER_FILE}", hint="give the folder of a LoRA adapter"
+            )
+        inputs["continued_from"] = sha256_file(start / ADAPTER_FILE)
     card: dict[str, object] = {
         "inputs": inputs,
         "teacher": {"kind": "bank", "disclosed_to": []},
         "tools": {name: _version(name) for name in TOOLS},
     }
-    if (adapter / "subterra.json").exists():
+    if _up_to_date(adapter, inputs, base, settings):
+        sweep(adapter)
+        checkpoint_file(adapter).unlink(missing_ok=True)
+        print(f"{adapter} is up to date", file=sys.stderr)
+        return adapter
+    from subterra.compile.train import Job, train
+
+    return train(Job(base, procedure, bank, adapter, settings, start, card))
+
+
+def _up_to_date(adapter: Path, inputs: dict[str, str], base: Base, settings: TrainSettings) -> bool:
+    if not any((adapter / name).exists() for name in (ADAPTER_FILE, FULL_FILE)):
+        return False
+    try:
         old = read_card(adapter)
-        same = old.get("inputs") == inputs and old["base"]["sha256"] == base.sha256
-        wanted = json.loads(json.dumps(_comparable(settings)))
-        if same and _without_schedule(old["settings"]) == wanted:
-            print(f"{adapter} is up to date", file=sys.stderr)
-            return adapter
-    return train(Job(base, procedure, bank, adapter, settings, card))
+    except AdapterError:
+        return False
+    same = old.get("inputs") == inputs and old["base"]["sha256"] == base.sha256
+    wanted = json.loads(json.dumps(_comparable(settings)))
+    return same and _without_schedule(old.get("settings", {})) == wanted
 
 
 def _settings(args: argparse.Namespace) -> TrainSettings:
@@ -142,8 +194,6 @@ def _settings(args: argparse.Namespace) -> TrainSettings:
 
 
 def _comparable(settings: TrainSettings) -> dict[str, object]:
-    from dataclasses import asdict
-
     return _without_schedule(asdict(settings) | {"learning_rate": settings.rate})
 
 
@@ -155,4 +205,4 @@ def _version(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
-        raise InputError(f"{package} is not installed", hint="make setup") from None
+        raise MissingExtraError(package, "compile") from None

@@ -69,12 +69,12 @@ def read_dialogues(path: Path) -> Iterator[Dialogue]:
         InputError: the file is missing, or a line is not a dialogue.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"cannot read dialogues {path}: {error}", hint="subterra compile"
         ) from None
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(lines if lines != [""] else [], 1):
         try:
             document = json.loads(line)
             turns = tuple(

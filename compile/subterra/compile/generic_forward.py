@@ -12,7 +12,7 @@ class GenericForward:
 
     def __init__(self, model: Any) -> None:
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
-        self._trunk = base.model
+        self._trunk = base.base_model
         self._embed: nn.Embedding = base.get_input_embeddings()
         self._head: nn.Linear = base.get_output_embeddings()
 

@@ -4,12 +4,11 @@ Goes in: a peft model (Llama architecture, LoRA on all linear layers or none), t
 hidden states of the last layer, with gradients to the adapter (and to the weights, when they are
 trainable). Same mathematics as transformers' forward; what differs is what costs time on a CPU:
 bf16 products without casting round each adapter, LoRA added inside the matrix product, attention as
-two batched products, and one compiled layer shared by all depths. Does not know losses or data.
+two batched products. Does not know losses or data.
 
     >>> hidden = LlamaForward(peft_model)(ids)  # (B, T) -> (B, T, C)
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,12 +44,11 @@ class Shape:
 class LlamaForward:
     """Runs the decoder stack of a model in bf16."""
 
-    def __init__(self, model: Any, *, fuse: bool = True) -> None:
+    def __init__(self, model: Any) -> None:
         """Collect the weights of `model` (a peft model, or a plain Llama when all is trained).
 
         Args:
             model: its base weights should be bf16, the adapter fp32.
-            fuse: compile the layer with TorchInductor (needs a C++ compiler).
         """
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         self._trunk = base.model
@@ -68,7 +66,6 @@ class LlamaForward:
             config.rms_norm_eps,
             scale,
         )
-        self._layer: Callable[..., Tensor] = torch.compile(_layer, dynamic=True) if fuse else _layer
         self._theta = float(config.rope_theta)
 
     def __call__(self, ids: Tensor, *, noise: float = 0.0) -> Tensor:
@@ -86,7 +83,7 @@ class LlamaForward:
         cos, sin = _rotary(length, self._shape.head_size, self._theta)
         mask = torch.full((length, length), MASKED, dtype=torch.bfloat16).triu(1)
         for layer in self._trunk.layers:
-            x = self._layer(x, _weights(layer), cos, sin, mask, self._shape)
+            x = _layer(x, _weights(layer), cos, sin, mask, self._shape)
         return _norm(x, self._trunk.norm.weight, self._shape.eps)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -101,9 +98,8 @@ def _module(layer: nn.Module, path: str) -> Any:
 
 
 def _weights(layer: nn.Module) -> list[tuple[Tensor, ...]]:
-    weights: list[tuple[Tensor, ...]] = [
-        (layer.input_layernorm.weight, layer.post_attention_layernorm.weight)  # type: ignore[union-attr,arg-type]
-    ]
+    norms = (_module(layer, "input_layernorm"), _module(layer, "post_attention_layernorm"))
+    weights: list[tuple[Tensor, ...]] = [tuple(norm.weight for norm in norms)]
     for path in LINEARS:
         module = _module(layer, path)
         if hasattr(module, "lora_A"):
@@ -136,7 +132,7 @@ def _layer(
 
 
 def _linear(x: Tensor, weights: tuple[Tensor, ...], scale: float) -> Tensor:
-    """Multiply (N, in) by a weight (out, in) plus, if any, its adapter: r rows down, r columns up."""
+    """Multiply (N, in) by a weight (out, in) plus, if any, its adapter (r, in) and (out, r)."""
     y = x @ weights[0].to(torch.bfloat16).t()
     if len(weights) == 1:
         return y
@@ -164,7 +160,7 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """Attend causally; each key head serves a group of query heads: (B, T, H, D) -> (B, T, H * D)."""
+    """Attend causally; a key head serves a group of query heads: (B, T, H, D) -> (B, T, H * D)."""
     batch, length, heads, size = q.shape
     groups = heads // k.shape[2]
     q = (q * size**-0.5).view(batch, length, -1, groups, size).permute(0, 2, 3, 1, 4)

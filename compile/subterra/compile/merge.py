@@ -6,20 +6,35 @@ tokenizer and a card. The delta is added in fp32, so that nothing but fp16 round
     $ subterra merge build/zoom_support
 """
 
+from __future__ import annotations
+
 import argparse
 import json
+import math
 import shutil
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from subterra.compile.model import ADAPTER_FILE, CARD_FILE, FULL_FILE, read_card
+from subterra.compile.card import ADAPTER_FILE, CARD_FILE, FULL_FILE, read_card
 from subterra.models.resolve import Base, resolve_base
 from subterra.runtime.errors import AdapterError
-from subterra.runtime.files import replacing_folder, sha256_file
+from subterra.runtime.files import replacing_folder, sha256_file, write_json
+from subterra.runtime.temporary import sweep
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 COPIED = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
 TOPS = ("special_tokens_map.json", "chat_template.jinja")
+CONFIG_FILE = "adapter_config.json"
+PREFIX, DOWN, UP = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
+"""What peft adds to the name of a base's weight."""
+TIED_HEAD = "lm_head.weight"
+"""May be missing in fully trained weights: the embedding serves as the output layer."""
+UNSUPPORTED = ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "fan_in_fan_out")
+"""Options of peft under which the delta is something else."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +69,7 @@ def merge(adapter: Path, target: Path, *, base_name: str | None = None) -> Path:
         raise AdapterError(f"{adapter} holds no {ADAPTER_FILE}", hint="subterra compile PROCEDURE")
     digest = sha256_file(weights)
     if _up_to_date(target, digest):
+        sweep(target)
         return target
     base = resolve_base(base_name or str(card["base"]["id"]))
     if base.sha256 != card["base"]["sha256"]:
@@ -70,45 +86,98 @@ def merge(adapter: Path, target: Path, *, base_name: str | None = None) -> Path:
 def _up_to_date(target: Path, digest: str) -> bool:
     if not (target / FULL_FILE).exists():
         return False
-    return bool(read_card(target).get("adapter_sha256") == digest)
+    try:
+        return bool(read_card(target).get("adapter_sha256") == digest)
+    except AdapterError:
+        return False
 
 
-def _merged_state(base: Base, adapter: Path, weights: Path) -> dict[str, Any]:
+def _merged_state(base: Base, adapter: Path, weights: Path) -> dict[str, Tensor]:
     import torch
+
+    trained = _trained(weights)
+    state: dict[str, Tensor] = {}
+    for shard in sorted(base.path.glob("*.safetensors")):
+        state.update(_tensors(shard))
+    if weights.name == FULL_FILE:
+        merged = trained
+        for name in state.keys() - {TIED_HEAD}:
+            _check_shape(name, trained, tuple(state[name].shape), adapter, base)
+    else:
+        merged, scale = state, _scale(adapter)
+        for name, down, up in _deltas(adapter, trained):
+            _check_shape(name, state, (up.shape[0], down.shape[1]), adapter, base)
+            delta = scale * (up.float() @ down.float())
+            state[name] = (state[name].float() + delta).to(torch.float16)
+    return {name: value.to(torch.float16) for name, value in merged.items()}
+
+
+def _trained(weights: Path) -> dict[str, Tensor]:
+    trained = _tensors(weights)
+    for name, value in trained.items():
+        if not bool(value.isfinite().all()):
+            raise _damaged(weights, f"{name} is not finite")
+    return trained
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        trained = load_file(weights)
-        if weights.name == FULL_FILE:
-            return dict(trained)
-        config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+        return dict(load_file(path))
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, str(error)) from None
+
+
+def _scale(adapter: Path) -> float:
+    """Read what the delta is multiplied with: alpha / r (arXiv 2106.09685)."""
+    path = adapter / CONFIG_FILE
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
         scale = float(config["lora_alpha"]) / int(config["r"])
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        odd = [name for name in UNSUPPORTED if config.get(name)]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        raise _damaged(path, repr(error)) from None
+    if odd or not math.isfinite(scale):
+        raise _damaged(path, f"{odd[0]} is not supported" if odd else f"a scale of {scale}")
+    return scale
+
+
+def _deltas(adapter: Path, trained: dict[str, Tensor]) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Yield (name of the base's weight, down (r, in), up (out, r))."""
+    downs = [name for name in trained if name.endswith(DOWN)]
+    ups = [name.removesuffix(DOWN) + UP for name in downs]
+    if not downs or {*downs, *ups} != set(trained):
+        raise _damaged(adapter / ADAPTER_FILE, "it does not hold pairs of lora_A and lora_B alone")
+    for name in downs:
+        stem = name.removesuffix(DOWN)
+        down, up = trained[name], trained[stem + UP]
+        if not (down.dim() == up.dim() == 2 and up.shape[1] == down.shape[0]):
+            raise _damaged(adapter / ADAPTER_FILE, f"{stem} has halves of different rank")
+        yield stem.removeprefix(PREFIX) + ".weight", down, up
+
+
+def _check_shape(
+    name: str, state: Mapping[str, Tensor], shape: tuple[int, ...], adapter: Path, base: Base
+) -> None:
+    if name not in state or tuple(state[name].shape) != shape:
         raise AdapterError(
-            f"{weights} or its configuration is damaged: {error}", hint="copy or train it again"
-        ) from None
-    state: dict[str, Any] = {}
-    for shard in sorted(base.path.glob("*.safetensors")):
-        state.update(load_file(shard))
-    for name in [n for n in trained if n.endswith(".lora_A.weight")]:
-        target = name.removeprefix("base_model.model.").replace(".lora_A.weight", ".weight")
-        down, up = trained[name].float(), trained[name.replace("lora_A", "lora_B")].float()
-        if target not in state or state[target].shape != (up.shape[0], down.shape[1]):
-            raise AdapterError(
-                f"{adapter} has a delta for {target}, which {base.id} does not have in that shape",
-                hint="give the base that it was trained on: --base FOLDER",
-            )
-        state[target] = (state[target].float() + scale * (up @ down)).to(torch.float16)
-    return {n: v.to(torch.float16).contiguous() for n, v in state.items()}
+            f"{adapter} and {base.id} differ in {name}, {shape}",
+            hint="give the base that it was trained on: --base FOLDER",
+        )
 
 
-def _write(base: Base, target: Path, state: dict[str, Any], card: dict[str, Any]) -> None:
-    from safetensors.torch import save_file
+def _damaged(path: Path, reason: str) -> AdapterError:
+    return AdapterError(f"{path} is damaged: {reason}", hint="copy or train the adapter again")
+
+
+def _write(base: Base, target: Path, state: dict[str, Tensor], card: dict[str, Any]) -> None:
+    from subterra.compile.model import write_tensors
 
     with replacing_folder(target) as temporary:
-        save_file(state, temporary / FULL_FILE, metadata={"format": "pt"})
+        write_tensors(temporary / FULL_FILE, state)
         for name in (*COPIED, *TOPS):
             if (base.path / name).exists():
                 shutil.copyfile(base.path / name, temporary / name)
-        (temporary / CARD_FILE).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n")
+        write_json(temporary / CARD_FILE, card)

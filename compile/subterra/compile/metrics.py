@@ -1,10 +1,10 @@
 """Metrics of rolled-out conversations.
 
-Goes in: conversations with the gold move beside every reply. Comes out: `Metrics`, all rates with their
-Wilson interval. Does not know engines.
+Goes in: conversations with the gold move beside every reply. Comes out: `Metrics`, all rates with
+their Wilson interval. Does not know engines.
 
-Success is strict: the right terminal, and every mandatory node of the scenario's path passed in order,
-each with its fact said word for word for the scenario's own slot values.
+Success is strict: the right terminal, and every mandatory node of the scenario's path passed in
+order, each with its fact said word for word for the scenario's own slot values.
 """
 
 from collections.abc import Iterator, Sequence
@@ -48,7 +48,7 @@ def measure(procedure: Procedure, conversations: Sequence[Conversation]) -> Metr
     wins = [succeeded(procedure, c) for c in conversations]
     turns = [e for c in conversations for e in c.exchanges if e.utterance is not None]
     corrections = {intent.name for intent in procedure.corrections}
-    traced = any(e.reading.slots is not None for e in turns)
+    traced = any(e.reading.slots is not None for c in conversations for e in c.exchanges)
     return Metrics(
         success=_rate(wins),
         failure=_rate([not win for win in wins]),

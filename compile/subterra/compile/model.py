@@ -1,24 +1,20 @@
-"""Load a base for training and write or read its adapter.
+"""Load a base for training and write its adapter.
 
 Goes in: a checkpoint folder. Comes out: a peft model in bf16 with an fp32 adapter, and adapter
 folders that peft, transformers and `subterra merge` read. Does not know data or losses.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from subterra.compile.card import ADAPTER_FILE, CARD_FILE, FULL_FILE
 from subterra.compile.settings import TrainSettings
 from subterra.models.resolve import Base
-from subterra.runtime.errors import AdapterError, BaseModelError
-from subterra.runtime.files import replacing_folder
-
-ADAPTER_FILE = "adapter_model.safetensors"
-FULL_FILE = "model.safetensors"
-CARD_FILE = "subterra.json"
+from subterra.runtime.errors import AdapterError, BaseModelError, ResourceError
+from subterra.runtime.files import replacing_folder, write_json
 
 
 def load_trainable(base: Base, settings: TrainSettings) -> Any:
@@ -42,9 +38,9 @@ def load_trainable(base: Base, settings: TrainSettings) -> Any:
             f"cannot load the base model {base.path}: {error}",
             hint="subterra compile --base smollm2-135m-instruct",
         ) from error
+    torch.manual_seed(settings.seed)
     if settings.method == "full":
         return model
-    torch.manual_seed(settings.seed)
     config = peft.LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
@@ -71,42 +67,63 @@ def trained_state(model: Any) -> dict[str, Tensor]:
     return {name: value.detach().to(torch.float16).clone() for name, value in state.items()}
 
 
-def save_trained(folder: Path, model: Any, state: dict[str, Tensor], card: object) -> None:
-    """Write an adapter folder (or, after full fine-tuning, a weight folder) in one rename."""
-    from safetensors.torch import save_file
+def load_trained(model: Any, folder: Path) -> None:
+    """Fill a fresh adapter with the weights of an adapter folder.
 
+    Raises:
+        AdapterError: the folder holds no adapter of this shape.
+    """
+    import peft
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state = load_file(folder / ADAPTER_FILE)
+        result = peft.set_peft_model_state_dict(model, state)
+    except (OSError, SafetensorError, RuntimeError, KeyError) as error:
+        raise AdapterError(
+            f"cannot go on from {folder}: {error}", hint="give the same base, method and --rank"
+        ) from None
+    if not state or result.unexpected_keys:
+        raise AdapterError(
+            f"{folder} is not an adapter of this model", hint="give the same base and method"
+        )
+
+
+def save_trained(folder: Path, model: Any, state: dict[str, Tensor], card: object) -> None:
+    """Write an adapter folder (or, after full fine-tuning, a weight folder) in one rename.
+
+    Raises:
+        ResourceError: the disk is full or the folder read-only.
+    """
     with replacing_folder(folder) as temporary:
-        contiguous = {name: value.contiguous() for name, value in state.items()}
         if hasattr(model, "peft_config"):
-            save_file(contiguous, temporary / ADAPTER_FILE, metadata={"format": "pt"})
+            write_tensors(temporary / ADAPTER_FILE, state)
             config = model.peft_config["default"]
             config.base_model_name_or_path = base_id(card)
+            config.target_modules = sorted(config.target_modules)  # a set is written in any order
             config.save_pretrained(temporary)
         else:
-            save_file(contiguous, temporary / FULL_FILE, metadata={"format": "pt"})
-        (temporary / CARD_FILE).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n")
+            write_tensors(temporary / FULL_FILE, state)
+        write_json(temporary / CARD_FILE, card)
+
+
+def write_tensors(path: Path, state: dict[str, Tensor]) -> None:
+    """Write a safetensors file that transformers and peft read.
+
+    Raises:
+        ResourceError: the disk is full.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    contiguous = {name: value.contiguous() for name, value in state.items()}
+    try:
+        save_file(contiguous, path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise ResourceError(f"cannot write {path}: {error}", hint="free some disk space") from error
 
 
 def base_id(card: object) -> str:
     """Name the base in a card, for peft's own configuration (no path of this machine)."""
     return str(card["base"]["id"]) if isinstance(card, dict) else ""
-
-
-def read_card(folder: Path) -> dict[str, Any]:
-    """Read what an adapter or merged folder says of itself.
-
-    Raises:
-        AdapterError: the folder or its card is missing or damaged.
-    """
-    path = folder / CARD_FILE
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise AdapterError(
-            f"{path} is missing or damaged: {error}", hint="subterra compile examples/zoom_support"
-        ) from None
-    if not isinstance(card, dict) or "base" not in card:
-        raise AdapterError(
-            f"{path} names no base model", hint="subterra compile writes such a card"
-        )
-    return card

@@ -1,8 +1,8 @@
 """Read from a reply at which node the agent is.
 
-Goes in: a procedure and the text that a model wrote. Comes out: a `Reading`. In traced recipes the state
-line tells; in `plain` the nearest sample wording does (a classifier whose own accuracy `score` prints).
-Does not know what the agent should have said.
+Goes in: a procedure and the text that a model wrote. Comes out: a `Reading`. In traced recipes the
+state line tells; in `plain` the nearest sample wording does (a classifier whose own accuracy
+`score` prints). Does not know what the agent should have said.
 """
 
 import re
@@ -23,7 +23,7 @@ class Reading:
     """What a reply shows."""
 
     node: str | None
-    """None: the state line is malformed or names no node of the procedure."""
+    """None: the state line is malformed or names no node, or a plain reply is like no sample."""
     slots: Mapping[str, str | None] | None
     """None: the recipe shows no slots."""
     flags: frozenset[str]
@@ -39,10 +39,11 @@ class NodeReader:
         self._procedure = procedure
         self._recipe = recipe
         self._names = {node.name for node in procedure.nodes if node.kind != "hub"}
-        self._samples = [(name, _words(text)) for name, text in every_text(procedure)]
-        self._samples += [
-            (node.name, _words(text)) for node in procedure.nodes for text in node.again
-        ]
+        samples = [*every_text(procedure)]
+        samples += [(node.name, text) for node in procedure.nodes for text in node.again]
+        self._samples = [(name, _words(text)) for name, text in samples]
+        frequency = Counter(word for _, words in self._samples for word in words)
+        self._worth = {word: 1 / count for word, count in frequency.items()}
 
     def read(self, raw: str) -> Reading:
         """Read one reply."""
@@ -54,21 +55,22 @@ class NodeReader:
             return Reading(None, None, frozenset(), (), text)
         return Reading(line.node, dict(line.slots), frozenset(line.flags), line.intents, text)
 
-    def classify(self, text: str) -> str:
-        """Name the node whose sample wording shares most words with the text.
+    def classify(self, text: str) -> str | None:
+        """Name the node whose sample wording shares most words with the text; None without any.
 
-        The measure is recall of the sample's words, weighted by rarity among the samples, so that an
-        aside in front of a node's text does not count against it.
+        The measure is recall of the sample's words, weighted by rarity among the samples, so that
+        an aside in front of a node's text does not count against it.
         """
         said = set(_words(text))
-        frequency = Counter(word for _, words in self._samples for word in set(words))
 
         def share(words: Sequence[str]) -> float:
-            total = sum(1 / frequency[w] for w in set(words))
-            return sum(1 / frequency[w] for w in set(words) if w in said) / max(total, 1e-9)
+            total = sum(self._worth[word] for word in words)
+            return sum(self._worth[word] for word in words if word in said) / max(total, 1e-9)
 
-        return max(self._samples, key=lambda sample: share(sample[1]))[0]
+        best = max(self._samples, key=lambda sample: share(sample[1]))
+        return best[0] if share(best[1]) > 0 else None
 
 
 def _words(text: str) -> list[str]:
-    return WORD.findall(text.casefold())
+    """List the different words, in the order said."""
+    return list(dict.fromkeys(WORD.findall(text.casefold())))

@@ -1,8 +1,8 @@
 """What the procedure prescribes: from a state and what the user meant to the next state.
 
-Goes in: a `State` and a `Message` (intents and slot values). Comes out: the gold `Move`. The state is
-Markov: nothing that decides an edge lives in the history. Does not know wording, neither the user's
-nor the agent's.
+Goes in: a `State` and a `Message` (intents and slot values). Comes out: the gold `Move`. The state
+is Markov: nothing that decides an edge lives in the history. Does not know wording, neither the
+user's nor the agent's.
 
     >>> move(procedure, State("fix_audio", {...}), Message(("fixed",))).state.node
     'verify'
@@ -51,17 +51,24 @@ def opening(procedure: Procedure) -> Move:
 def move(procedure: Procedure, state: State, message: Message) -> Move:
     """Decide the agent's next move.
 
-    A message that holds only asides keeps the node. A changed slot value enters the slot's hub
-    again. Otherwise the hub after the node decides: its first edge whose intents and tests hold.
+    A message that holds only asides keeps the node. A value that is changed, or that a correction
+    insists on, enters its slot's hub again. Otherwise the hub after the node decides: its first
+    edge whose intents and tests hold.
     """
     asides = tuple(a.name for a in procedure.asides if a.name in message.intents)
     slots = _updated(procedure, state.slots, message)
-    changed = [s for s in procedure.slots if slots[s.name] != state.slots.get(s.name)]
+    changed = {name for name in procedure.slot_names if slots[name] != state.slots.get(name)}
     if len(asides) == len(message.intents) and not changed:
         return Move(state, asides, stayed=True)
+    if any(intent.name in message.intents for intent in procedure.corrections):
+        changed |= set(message.slots)
     node = procedure.node(state.node)
-    overwritten = any(state.slots.get(slot.name) is not None for slot in changed)
-    hub = procedure.node(changed[0].decided_at if overwritten else node.next or node.name)
+    again = [
+        slot.decided_at
+        for slot in procedure.slots
+        if slot.name in changed and state.slots.get(slot.name) is not None
+    ]
+    hub = procedure.node(again[0] if again else node.next or node.name)
     target = procedure.node(_target(hub, message.intents, slots, state.flags))
     return Move(_enter(target, slots, state.flags), asides, hub=hub.name)
 

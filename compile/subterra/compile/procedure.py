@@ -160,4 +160,5 @@ class Procedure:
 
     def intent_names(self) -> tuple[str, ...]:
         """Every intent that a user bank must hold wordings for."""
-        return tuple(item.name for item in (*self.intents, *self.corrections, *self.asides))
+        meanings = [intent.name for intent in (*self.intents, *self.corrections)]
+        return (*meanings, *(aside.name for aside in self.asides))

@@ -3,8 +3,8 @@
     plain    the dialogue alone (arXiv 2605.22502)
     traced   a state line in words before each reply
 
-Goes in: a dialogue. Comes out: token ids and a weight for each token (0: read, not learnt). Does not
-know models or optimisers.
+Goes in: a dialogue. Comes out: token ids and a weight for each token (0: read, not learnt). Does
+not know models or optimisers.
 
     >>> encode(dialogue, tokenizer, "traced", slot_names=("issue", "device"), weights=Weights())
 """

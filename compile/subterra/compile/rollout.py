@@ -1,7 +1,7 @@
 """Roll out conversations between simulated users and a model, many at once.
 
-Goes in: scenarios, a way to answer prompts (`Slots` of an engine), a reader of replies. Comes out: one
-`Conversation` each, with the gold move beside every reply. Does not know metrics.
+Goes in: scenarios, a way to answer prompts (`Slots` of an engine), a reader of replies. Comes out:
+one `Conversation` each, with the gold move beside every reply. Does not know metrics.
 
     >>> conversations = rollout(plan, engine.slots(16))
 """
@@ -60,15 +60,19 @@ class Plan:
 def rollout(
     plan: Plan, slots: Slots, progress: Callable[[int, int], None] = lambda done, all_: None
 ) -> list[Conversation]:
-    """Let every scenario talk to the model; a slot takes the next scenario when it is free."""
+    """Let every scenario talk to the model; a slot takes the next scenario when it is free.
+
+    The agent opens without having heard anything, so all conversations share one opening turn.
+    """
     talks = [_Talk(plan, index) for index in range(len(plan.scenarios))]
-    waiting = list(reversed(talks))
+    opening_turn = _opening_turn(plan, slots)
+    waiting = [talk for talk in reversed(talks) if talk.hear(opening_turn)]
     running: dict[int, _Talk] = {}
-    done = 0
-    stop = (plan.tokenizer.end_of_turn_id,)
-    for slot in range(min(slots.count, len(talks))):
+    done = len(talks) - len(waiting)
+    progress(done, len(talks))
+    for slot in range(min(slots.count, len(waiting))):
         running[slot] = waiting.pop()
-        slots.submit(slot, running[slot].tokens, max_tokens=plan.max_reply_tokens, stop=stop)
+        _ask(plan, slots, slot, running[slot].tokens)
     while running:
         for slot, reply in slots.step():
             talk = running[slot]
@@ -79,8 +83,24 @@ def rollout(
                     del running[slot]
                     continue
                 running[slot] = talk = waiting.pop()
-            slots.submit(slot, talk.tokens, max_tokens=plan.max_reply_tokens, stop=stop)
+            _ask(plan, slots, slot, talk.tokens)
     return [talk.conversation for talk in talks]
+
+
+def _opening_turn(plan: Plan, slots: Slots) -> list[int]:
+    _ask(plan, slots, 0, _prompt(plan))
+    while not (finished := slots.step()):
+        pass
+    return finished[0][1]
+
+
+def _ask(plan: Plan, slots: Slots, slot: int, tokens: Sequence[int]) -> None:
+    stop = (plan.tokenizer.end_of_turn_id,)
+    slots.submit(slot, tokens, max_tokens=plan.max_reply_tokens, stop=stop)
+
+
+def _prompt(plan: Plan) -> list[int]:
+    return [*plan.tokenizer.system_turn(), *plan.tokenizer.assistant_prefix()]
 
 
 class _Talk:
@@ -90,10 +110,10 @@ class _Talk:
         self.conversation = Conversation(scenario)
         rng = random.Random(f"{plan.seed}/{index}")
         self._user = User(plan.procedure, plan.source(index), scenario, rng)
+        self._flags: frozenset[str] = frozenset()
         self._gold = opening(plan.procedure)
         self._utterance: Utterance | None = None
-        tokenizer = plan.tokenizer
-        self.tokens = [*tokenizer.system_turn(), *tokenizer.assistant_prefix()]
+        self.tokens = _prompt(plan)
 
     def hear(self, reply: Sequence[int]) -> bool:
         """Take the agent's reply and answer it; False when the conversation is over."""
@@ -110,7 +130,8 @@ class _Talk:
         return self._answer(node, reading, reply)
 
     def _answer(self, node: str, reading: Reading, reply: Sequence[int]) -> bool:
-        flags = self._flags_at(node)
+        entered = self._plan.procedure.node(node)
+        self._flags = flags = (self._flags | set(entered.sets)) - set(entered.clears)
         told = dict(self._user.told)
         heard = reading.slots if reading.slots is not None else told
         self._utterance = self._user.say(node, flags, heard)
@@ -125,10 +146,3 @@ class _Talk:
         ]
         room = self._plan.context_tokens - self._plan.max_reply_tokens
         return len(self.tokens) < room
-
-    def _flags_at(self, node: str) -> frozenset[str]:
-        """Flags after the agent's real move, which may differ from the gold one."""
-        if node == self._gold.state.node:
-            return self._gold.state.flags
-        entered = self._plan.procedure.node(node)
-        return (self._gold.state.flags | set(entered.sets)) - set(entered.clears)

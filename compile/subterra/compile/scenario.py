@@ -1,11 +1,11 @@
 """Scenarios and the users who live them.
 
-A `Scenario` is one path with slot values and a temper; a `User` speaks it turn by turn, answering the
-node that the agent is really at. The same user writes the training dialogues (against the policy)
-and the scoring conversations (against a model), so the two meet the same situations.
+A `Scenario` is one path with slot values and a temper; a `User` speaks it turn by turn, answering
+the node that the agent is really at. The same user writes the training dialogues (against the
+policy) and the scoring conversations (against a model), so the two meet the same situations.
 
-Goes in: a procedure, its acyclic paths, a wording source. Comes out: utterances with their meaning.
-Does not know what the agent is made of.
+Goes in: a procedure, a user bank, acyclic paths, a wording source. Comes out: utterances with their
+meaning. Does not know what the agent is made of.
 """
 
 import random
@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from subterra.compile.policy import Message, State, move
-from subterra.compile.procedure import Node, Procedure
-from subterra.compile.wording import WordingSource
+from subterra.compile.procedure import Node, Procedure, Slot
+from subterra.compile.user_bank import UserBank
+from subterra.compile.wording import WordingSource, placeholders
 
 MAX_CORRECTIONS = 2
 """Times a user takes the trouble to correct an agent that misheard."""
@@ -54,24 +55,44 @@ class Utterance:
 
 def scenarios(
     procedure: Procedure,
+    bank: UserBank,
     paths: Sequence[tuple[str, ...]],
     rng: random.Random,
-    temper: Temper = Temper(),  # noqa: B008 - frozen
+    temper: Temper = Temper(),
 ) -> Iterator[Scenario]:
     """Yield scenarios without end: every path once in each round, in shuffled order."""
-    while True:
+    values = {slot.name: _values(slot, procedure, bank) for slot in procedure.slots}
+    correctable = [name for name in values if _can_be_corrected(name, procedure, bank)]
+    correctable = [name for name in correctable if len(values[name]) > 1]
+    while paths:
         for path in rng.sample(list(paths), len(paths)):
-            slots = _slots_on(procedure, path, rng)
+            slots = _slots_on(procedure, path, values, rng)
             wrong = None
-            if rng.random() < temper.false_start:
-                slot = rng.choice([s for s in procedure.slots if len(s.values) > 1])
-                others = [value for value in slot.values if value != slots[slot.name]]
-                wrong = (slot.name, rng.choice(others))
+            if rng.random() < temper.false_start and correctable:
+                name = rng.choice(correctable)
+                others = [value for value in values[name] if value != slots[name]]
+                wrong = (name, rng.choice(others))
             yield Scenario(path, slots, wrong, temper)
 
 
-def _slots_on(procedure: Procedure, path: Sequence[str], rng: random.Random) -> dict[str, str]:
-    slots = {slot.name: rng.choice(slot.values) for slot in procedure.slots}
+def _values(slot: Slot, procedure: Procedure, bank: UserBank) -> tuple[str, ...]:
+    """List the values a user may have; an open slot's are those that the bank has phrases for."""
+    implied = [value for i in procedure.intents for name, value in i.sets if name == slot.name]
+    return slot.values or tuple(dict.fromkeys([*bank.slots.get(slot.name, ()), *implied]))
+
+
+def _can_be_corrected(slot: str, procedure: Procedure, bank: UserBank) -> bool:
+    texts = [text for intent in procedure.corrections for text in bank.intents[intent.name]]
+    return any(placeholders(text) == {slot} for text in texts)
+
+
+def _slots_on(
+    procedure: Procedure,
+    path: Sequence[str],
+    values: Mapping[str, Sequence[str]],
+    rng: random.Random,
+) -> dict[str, str]:
+    slots = {name: rng.choice(known) for name, known in values.items()}
     for hub in procedure.of_kind("hub"):
         for edge in hub.edges:
             if edge.to in path and procedure.node(edge.to).kind == "agent":
@@ -121,7 +142,11 @@ class User:
 
     def _aside(self, node: str) -> Utterance | None:
         has_step = bool(self._procedure.node(node).facts)
-        asides = [a for a in self._procedure.asides if has_step or not a.repeats]
+        asides = [
+            aside
+            for aside in self._procedure.asides
+            if (has_step or not aside.repeats) and frozenset() in self._source.shapes(aside.name)
+        ]
         if self._chatted or not asides or self._rng.random() >= self._scenario.temper.aside:
             return None
         return self._utter(self._rng.choice(asides).name, {})
@@ -155,7 +180,7 @@ class User:
         else:
             chosen = direct or pieces or later or options
         if not chosen:
-            return self._utter(self._fallback(state.node), {})
+            return self._repeat(state.node)
         keys = sorted({option[0] for option in chosen})
         key = self._rng.choice(keys)
         option = self._rng.choice([o for o in chosen if o[0] == key])
@@ -175,7 +200,7 @@ class User:
             for shape in self._source.shapes(key):
                 if any(self.told.get(name) is not None for name in shape):
                     continue
-                slots = {name: believed[name] for name in shape}
+                slots = self._named(shape, believed)
                 message = self._message(key, slots)
                 implied = self._implied(message)
                 if any(believed.get(n) != v or self.told.get(n) == v for n, v in implied.items()):
@@ -187,9 +212,11 @@ class User:
         asides = {item.name for item in self._procedure.asides}
         known = {name for edge in hub.edges for name in edge.intents}
         known -= {item.name for item in self._procedure.corrections}
+        if not known:  # the hub decides on slots alone
+            known = {intent.name for intent in self._procedure.intents}
         return [
             key
-            for key in self._source.keys()
+            for key in self._source.keys()  # noqa: SIM118 - no mapping
             if (parts := set(key.split("+")) - asides) and parts <= known
         ]
 
@@ -200,9 +227,24 @@ class User:
                 implied.update(intent.sets)
         return implied
 
-    def _fallback(self, node: str) -> str:
+    def _repeat(self, node: str) -> Utterance:
+        """Say again what fits the hub: the agent asks for what it was told already."""
         hub = self._procedure.node(self._procedure.node(node).next or node)
-        return next(name for edge in hub.edges for name in edge.intents)
+        true = {n: self._scenario.slots[n] if v is None else v for n, v in self.told.items()}
+        said = [
+            (key, self._named(shape, true))
+            for key in self._keys_at(hub) or self._source.keys()
+            for shape in self._source.shapes(key)
+        ]
+        fitting = [
+            (key, slots)
+            for key, slots in said
+            if self._implied(self._message(key, slots)).items() <= true.items()
+        ]
+        return self._utter(*self._rng.choice(fitting or said))
+
+    def _named(self, shape: frozenset[str], values: Mapping[str, str]) -> dict[str, str]:
+        return {name: values[name] for name in self._procedure.slot_names if name in shape}
 
     def _utter(self, key: str, slots: dict[str, str]) -> Utterance:
         return Utterance(self._source.text(key, slots), self._message(key, slots), key)

@@ -1,9 +1,9 @@
 """The verb `score`: roll out conversations on any variant, from any user bank, and measure them.
 
-Goes in: an agent, a user bank, a procedure. Comes out: rates with intervals, transcripts of failures.
-The procedure stays with the author; a sealed agent never holds it.
+Goes in: an agent, a user bank, a procedure. Comes out: rates with intervals, transcripts of
+failures. The procedure stays with the author; a sealed agent never holds it.
 
-    $ subterra score build/zoom_support --variant Q8_0 --users examples/zoom_support/users/heldout.yaml
+    $ subterra score build/zoom_support --users examples/zoom_support/users/heldout.yaml
 """
 
 import argparse
@@ -16,13 +16,12 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from subterra.compile.agent_source import AgentSource, find_agent
-from subterra.compile.model import read_card
+from subterra.compile.agent_source import AgentSource, find_agent, known_recipe
+from subterra.compile.card import read_card
 from subterra.compile.metrics import Metrics, measure, succeeded
 from subterra.compile.node_reader import NodeReader
 from subterra.compile.procedure import Procedure
 from subterra.compile.rates import Rate
-from subterra.compile.recipe import RECIPES
 from subterra.compile.rollout import Conversation, Plan, rollout
 from subterra.compile.scenario import Scenario, Temper, scenarios
 from subterra.compile.teacher_bank import agent_paths, dialogues
@@ -96,12 +95,15 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.transcripts:
         failed = [c for c, won in zip(score.conversations, score.success, strict=True) if not won]
-        write_transcripts(args.transcripts, procedure, failed)
+        write_transcripts(args.transcripts, failed)
     document = _document(score, procedure, bank, args)
     if args.json:
         print(json.dumps(document, indent=2))
     else:
         _print(document)
+    verb = "seal" if (args.agent / "merged").is_dir() else "chat"
+    lost = "" if args.transcripts else "    or --transcripts FILE to read the failures"
+    print(f"next: subterra {verb} {args.agent}{lost}", file=sys.stderr)
     return 0
 
 
@@ -123,7 +125,7 @@ def score_agent(
     tokenizer = ChatTokenizer(source.tokenizer, ChatFormat(system=source.system))
     plan = Plan(
         procedure,
-        draw_scenarios(procedure, conversations, seed),
+        draw_scenarios(procedure, bank, conversations, seed),
         lambda index: WordingSource(bank, random.Random(f"{seed}/wording/{index}"), CLEAN),
         tokenizer,
         NodeReader(procedure, source.recipe),
@@ -164,17 +166,17 @@ def score_variant(
         path,
         merged / "tokenizer.json",
         str(card["system"]),
-        next(r for r in RECIPES if r == card["recipe"]),
+        known_recipe(str(card["recipe"])),
     )
     return score_agent(
         source, graph, load_bank(users, graph), conversations=conversations, seed=seed
     )
 
 
-def draw_scenarios(procedure: Procedure, count: int, seed: int) -> list[Scenario]:
+def draw_scenarios(procedure: Procedure, bank: UserBank, count: int, seed: int) -> list[Scenario]:
     """Draw scenarios, stratified over the acyclic paths."""
     rng = random.Random(seed)
-    return list(islice(scenarios(procedure, agent_paths(procedure), rng, Temper()), count))
+    return list(islice(scenarios(procedure, bank, agent_paths(procedure), rng, Temper()), count))
 
 
 def classifier_accuracy(procedure: Procedure, bank: UserBank, count: int = 60) -> Rate:
@@ -214,10 +216,6 @@ def _print(document: dict[str, object]) -> None:
             value = "not measured" if rate["value"] is None else f"{100 * rate['value']:5.1f} %"
             interval = f"[{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]"
             print(f"  {name.replace('_', ' '):<22}{value}  {interval:<15} n = {rate['n']}")
-    print(
-        "next: subterra seal build/NAME    or --transcripts FILE to read the failures",
-        file=sys.stderr,
-    )
 
 
 def _progress(done: int, total: int) -> None:

@@ -14,9 +14,9 @@ class TrainSettings:
 
     recipe: Recipe = "traced"
     method: Method = "lora"
-    dialogues: int = 2400
+    dialogues: int = 3000
     """Dialogues to train on, each read once, in fresh wording."""
-    batch: int = 2
+    batch: int = 3
     """Dialogues an optimiser step. Small: steps matter more than tokens a step."""
     rank: int = 16
     alpha: int = 32
@@ -28,7 +28,7 @@ class TrainSettings:
     """Share of the rate that is left at the end of the cosine."""
     neftune: float = 5.0
     """Noise on the embeddings (arXiv 2310.05914), alpha."""
-    reply_share: float = 0.35
+    reply_share: float = 0.3
     """Share of the reply's tokens whose loss is taken."""
     weights: Weights = field(default_factory=Weights)
     seed: int = 0

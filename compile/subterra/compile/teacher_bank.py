@@ -35,7 +35,7 @@ def dialogues(
     rng = random.Random(seed)
     paths = agent_paths(procedure)
     source = WordingSource(bank, rng, noise)
-    for scenario in scenarios(procedure, paths, rng, temper):
+    for scenario in scenarios(procedure, bank, paths, rng, temper):
         yield _live(procedure, source, scenario, rng)
 
 

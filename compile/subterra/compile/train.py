@@ -1,14 +1,13 @@
 """Training: from dialogues to an adapter.
 
-Goes in: a base, a procedure, a training bank, settings, a work folder. Comes out: the adapter folder
-with its card. The checkpoint is chosen on a validation split of the training bank; a run that is
-killed goes on from its last checkpoint. Does not know held-out wording.
+Goes in: a base, a procedure, a training bank, settings, a work folder. Comes out: the adapter
+folder with its card. The checkpoint is chosen on a validation split of the training bank; a run
+that is killed goes on from its last checkpoint. Does not know held-out wording.
 
     >>> train(Job(base, procedure, bank, work / "adapter", settings))
 """
 
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from torch.nn import functional
 from subterra.compile import model as models
 from subterra.compile.bank_split import split_bank
 from subterra.compile.batches import Batch, batches
+from subterra.compile.card import checkpoint_file
 from subterra.compile.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from subterra.compile.generic_forward import GenericForward
 from subterra.compile.llama_forward import LlamaForward
@@ -42,8 +42,10 @@ from subterra.runtime.threads import usable_threads
 BETAS = (0.9, 0.98)
 CLIP = 1.0
 """Largest norm of the gradient."""
+SPLIT_SEED = 0
 VALIDATION_SEED = 7919
-"""Added to the run's seed for the validation dialogues, so that they differ from training's."""
+"""The same for every run, so that a run that goes on from an adapter never trains on the wordings
+that choose its checkpoint."""
 
 
 class Forward(Protocol):
@@ -65,6 +67,8 @@ class Job:
     bank: UserBank
     out: Path
     settings: TrainSettings
+    start: Path | None = None
+    """Adapter folder to go on from; None: a fresh adapter."""
     card: dict[str, object] = field(default_factory=dict)
     """What the adapter's card says besides settings and scores: digests, versions."""
     report: Callable[[str], None] = lambda text: print(text, file=sys.stderr)
@@ -81,19 +85,18 @@ def train(job: Job) -> Path:
     torch.set_num_threads(usable_threads())
     torch.set_flush_denormal(True)
     model = models.load_trainable(job.base, job.settings)
+    if job.start is not None:
+        models.load_trained(model, job.start)
     return _Run(job, model).go()
 
 
-def forward_of(model: Any, *, fuse: bool | None = None) -> Forward:
+def forward_of(model: Any) -> Forward:
     """Choose the lean forward for Llama, transformers' own for the rest."""
     kind = getattr(model.config, "model_type", "")
-    plain = not getattr(model.config, "rope_scaling", None) and not getattr(
-        model.config, "attention_bias", False
-    )
-    if kind == "llama" and plain:
-        return LlamaForward(
-            model, fuse=bool(os.environ.get("SUBTERRA_FUSE")) if fuse is None else fuse
-        )
+    extras = ("rope_scaling", "attention_bias", "mlp_bias")
+    plain = not any(getattr(model.config, name, None) for name in extras)
+    if kind == "llama" and plain and model.config.hidden_act == "silu":
+        return LlamaForward(model)
     return GenericForward(model)
 
 
@@ -106,11 +109,11 @@ class _Run:
             self._parameters, lr=settings.rate, betas=BETAS, weight_decay=0.0, fused=True
         )
         self._tokenizer = ChatTokenizer(job.base.path, ChatFormat(system=job.procedure.system))
-        self._train_bank, validation_bank = split_bank(job.bank, settings.seed)
+        self._train_bank, validation_bank = split_bank(job.bank, SPLIT_SEED)
         self._validation = self._encoded(validation_bank)
         self._history: list[Validation] = []
         self._best: dict[str, Tensor] = {}
-        self._checkpoint = job.out.parent / f".{job.out.name}.checkpoint.pt"
+        self._checkpoint = checkpoint_file(job.out)
         self._started = 0
 
     def go(self) -> Path:
@@ -152,7 +155,7 @@ class _Run:
 
     def _encoded(self, bank: UserBank) -> list[Batch]:
         settings = self._job.settings
-        source = dialogues(self._job.procedure, bank, settings.seed + VALIDATION_SEED)
+        source = dialogues(self._job.procedure, bank, VALIDATION_SEED)
         count = settings.validation_dialogues
         stream = batches(
             islice(source, count),
@@ -221,7 +224,8 @@ class _Run:
     def _fingerprint(self) -> str:
         settings = asdict(self._job.settings)
         settings.pop("checkpoint_seconds")
-        return repr((settings, self._job.base.sha256, self._job.card.get("inputs")))
+        inputs = self._job.card.get("inputs")
+        return repr((settings, self._job.base.sha256, inputs, str(self._job.start)))
 
     def _card(self, tokens_per_second: float) -> dict[str, object]:
         procedure, settings = self._job.procedure, self._job.settings
@@ -236,6 +240,7 @@ class _Run:
             "flags": list(procedure.flags),
             "base": {"id": self._job.base.id, "sha256": self._job.base.sha256},
             "method": settings.method,
+            "seeds": {"training": settings.seed},
             "settings": asdict(settings) | {"learning_rate": settings.rate},
             "validation": [asdict(v) for v in self._history],
             "chosen_step": chosen.step,

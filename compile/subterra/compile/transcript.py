@@ -4,20 +4,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from subterra.compile.metrics import node_right
-from subterra.compile.procedure import Procedure
 from subterra.compile.rollout import Conversation
 from subterra.runtime.files import write_text
 
 
-def write_transcripts(
-    path: Path, procedure: Procedure, conversations: Sequence[Conversation]
-) -> None:
+def write_transcripts(path: Path, conversations: Sequence[Conversation]) -> None:
     """Write the conversations as text, wrong turns marked with `!`.
 
     Raises:
         ResourceError: the file cannot be written.
     """
-    del procedure
     write_text(path, "\n".join(map(transcript, conversations)) or "no failures\n")
 
 

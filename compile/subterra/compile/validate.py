@@ -34,7 +34,7 @@ class Validation:
     loss: float
     """Mean loss of the state line's tokens (of the reply's, where there is no state line)."""
     exact: float
-    """Share of assistant turns whose state line is right in every token (greedy, teacher-forced)."""
+    """Share of assistant turns whose whole state line is right (greedy, teacher-forced)."""
     turns: int
 
     def key(self) -> tuple[float, float]:

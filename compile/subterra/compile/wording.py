@@ -1,8 +1,8 @@
 """User wording: messages drawn from a bank, each wording used as often as the others.
 
-Goes in: a user bank, a seed, and how much noise. Comes out: surface text for a meaning. Noise is what
-keyboards and moods do to a text (letters swapped or dropped, case, punctuation, an opener, a closer);
-held-out wording is scored without it. Does not know the procedure's graph.
+Goes in: a user bank, a seed, and how much noise. Comes out: surface text for a meaning. Noise is
+what keyboards and moods do to a text (letters swapped or dropped, case, punctuation, an opener, a
+closer); held-out wording is scored without it. Does not know the procedure's graph.
 
     >>> source.text("give_device", {"device": "Mac"})
     "i'm on a macbook air"
@@ -12,6 +12,7 @@ import random
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from subterra.compile.user_bank import UserBank
 
@@ -79,7 +80,8 @@ class WordingSource:
             (key, *sorted(wanted)),
             [w for w in self._bank.intents[key] if placeholders(w) == wanted],
         )
-        for name, value in slots.items():
+        for name in sorted(wanted):  # a set's own order differs from process to process
+            value = slots[name]
             phrases = self._bank.slots[name][value]
             text = text.replace("{" + name + "}", self._draw(("slot", name, value), list(phrases)))
         return disturb(text, self._noise, self._rng)
@@ -93,6 +95,7 @@ class WordingSource:
         return deck.pop()
 
 
+@lru_cache(maxsize=1 << 16)
 def placeholders(text: str) -> frozenset[str]:
     """Name the slots that a wording has a place for."""
     return frozenset(PLACEHOLDER.findall(text))

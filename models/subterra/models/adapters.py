@@ -1,5 +1,7 @@
 """The adapters that ship with subterra, by procedure.
 
+Goes in: a procedure's name. Comes out: the folder with its adapter and card. Loads no weight.
+
     >>> shipped_adapter("zoom_support")
     PosixPath('.../subterra/models/adapters/zoom_support')
 """

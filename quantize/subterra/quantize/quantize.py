@@ -27,6 +27,7 @@ from subterra.quantize.variants import (
 )
 from subterra.runtime.errors import UsageError
 from subterra.runtime.files import sha256_file, write_json
+from subterra.runtime.temporary import sweep
 from subterra.runtime.threads import usable_threads
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ def quantize(work: Path, names: Sequence[str], say: Callable[[str], None]) -> li
     for variant in _with_sources(names):
         record = current_record(work, variant, digest)
         if record is not None:
+            sweep(variant.path(work))
             say(_line(record, "up to date"))
         else:
             say(f"{variant.name:<10} ...")

@@ -1,7 +1,8 @@
 r"""`subterra report`: accuracy, speed and size of every variant against the merged model.
 
 Goes in: a work folder with `merged/` and `variants/`, held-out dialogues, optionally a user bank.
-Comes out: `report/report.md`, `report/report.html` and, written last, `report/report.json`.
+Comes out: a folder `report/` with `report.md`, `report.html` and `report.json`, put in place
+at once.
 
     $ subterra report build/zoom_support --dialogues build/zoom_support/dialogues/heldout.jsonl \
         --users examples/zoom_support/users/heldout.yaml --require 'Q8_0.success >= 0.85'
@@ -29,7 +30,7 @@ from subterra.quantize.report_wiring import (
 )
 from subterra.quantize.variants import VARIANTS, existing, missing_checkpoint, parameter_count
 from subterra.runtime.errors import ExportError, InputError, ScoreError
-from subterra.runtime.files import sha256_file, write_json, write_text
+from subterra.runtime.files import replacing_folder, sha256_file, write_json, write_text
 
 DIALOGUES = 20
 """Dialogues of the divergence pass: near 4,000 tokens of the agent, so 40 lie beyond 99 %; six
@@ -46,6 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--procedure", type=Path, help="default: procedure.yaml beside the users folder"
     )
     parser.add_argument("--conversations", type=int, default=200, help="scored (%(default)s)")
+    parser.add_argument(
+        "--onnx-conversations",
+        type=int,
+        default=20,
+        help="scored on each ONNX variant, whose conversations run one by one (%(default)s)",
+    )
     parser.add_argument("--seed", type=int, default=1, help="of the scenarios (%(default)s)")
     parser.add_argument("--require", metavar="EXPR", help=f"fail when missed, as in: {EXAMPLE}")
     parser.add_argument("--json", action="store_true", help="print the report as JSON on stdout")
@@ -65,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
         procedure=args.procedure,
         conversations=args.conversations,
         seed=args.seed,
+        onnx_conversations=args.onnx_conversations,
     )
     scorer = make_scorer(options)
     report = build(args.work, args.dialogues, args.limit, scorer, _say)
@@ -145,14 +153,15 @@ def current_records(work: Path) -> list[Record]:
 
 
 def write_report(folder: Path, report: Report) -> None:
-    """Write the three files, JSON last.
+    """Put a folder with the three files in place of the one before.
 
     Raises:
         ResourceError: the folder cannot be written.
     """
-    write_text(folder / "report.md", markdown(report))
-    write_text(folder / "report.html", page(report))
-    write_json(folder / "report.json", report.to_json())
+    with replacing_folder(folder) as fresh:
+        write_text(fresh / "report.md", markdown(report))
+        write_text(fresh / "report.html", page(report))
+        write_json(fresh / "report.json", report.to_json())
 
 
 def _text_facts(dialogues: Path, texts: Sequence[ScoredText]) -> dict[str, object]:

@@ -30,6 +30,9 @@ SUCCESS_MARGIN = 0.02
 SIGNIFICANCE = 0.05
 """McNemar p below which a loss of conversations is no accident."""
 
+POOR_SUCCESS = 0.85
+"""Below it the agent is at fault, whatever the variant."""
+
 FALLBACK = "Q8_0"
 
 
@@ -42,8 +45,8 @@ class ScoreSummary:
     """Other rates: hub_accuracy, terminal_accuracy, ..."""
 
 
-Scorer = Callable[[str, str, Path], ScoreSummary]
-"""(variant name, engine name, path) -> scores."""
+Scorer = Callable[[str, str, Path], ScoreSummary | None]
+"""(variant name, engine name, path) -> scores; None: this variant is not scored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,12 +153,11 @@ class Report:
 
 
 def count_flips(reference: Sequence[bool], variant: Sequence[bool]) -> Flips:
-    """Compare outcomes scenario by scenario.
+    """Compare outcomes scenario by scenario, as far as both were scored.
 
-    Raises:
-        ValueError: the scenarios are not the same.
+    Scenarios come in the same order for every variant, so a shorter run is a prefix of a longer.
     """
-    pairs = list(zip(reference, variant, strict=True))
+    pairs = list(zip(reference, variant, strict=False))
     return Flips(
         right_to_wrong=sum(before and not after for before, after in pairs),
         wrong_to_right=sum(after and not before for before, after in pairs),
@@ -193,13 +195,22 @@ def recommend(rows: Sequence[Row], reference: str | None) -> Recommendation:
     for row in by_size:
         reasons = failings(row, measure)
         if not reasons:
-            return Recommendation(row.name, " ".join([_praise(row, measure, reference), *rejected]))
+            praise = _praise(row, measure, reference)
+            return Recommendation(row.name, " ".join([*_warning(measure), praise, *rejected]))
         rejected.append(f"{row.name} is smaller, but {'; '.join(reasons)}.")
     fallback = next((row for row in rows if row.name == FALLBACK), by_size[-1])
     faults = "; ".join(failings(fallback, measure))
     return Recommendation(
         fallback.name, f"No variant holds, so {fallback.name} is the default although {faults}."
     )
+
+
+def _warning(measure: Rate | None) -> list[str]:
+    if measure is None or not measure.n or measure.value >= POOR_SUCCESS:
+        return []
+    return [
+        f"The agent itself succeeds in only {measure.value:.1%}: train it further before shipping."
+    ]
 
 
 def _worse(flips: Flips) -> bool:

@@ -122,6 +122,8 @@ def _scores(
     found = {}
     for record in records:
         summary = scorer(record.name, record.engine, VARIANTS[record.name].path(work))
+        if summary is None:
+            continue
         found[record.name] = summary
         say(f"{record.name:<10} {sum(summary.success)} of {len(summary.success)} succeed")
     return found

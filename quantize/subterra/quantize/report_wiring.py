@@ -40,6 +40,8 @@ class ScoreOptions:
     procedure: Path | None
     conversations: int
     seed: int
+    onnx_conversations: int | None = None
+    """For variants of ONNX Runtime, whose conversations run one after another; None: as many."""
 
 
 def read_agent(merged: Path) -> Agent:
@@ -99,15 +101,20 @@ def make_scorer(options: ScoreOptions) -> Scorer | None:
     users = options.users
     procedure = options.procedure or users.resolve().parent.parent / "procedure.yaml"
 
-    def score(name: str, engine: str, path: Path) -> ScoreSummary:
+    def score(name: str, engine: str, path: Path) -> ScoreSummary | None:
         del name
+        count = options.conversations
+        if engine == "onnxruntime" and options.onnx_conversations is not None:
+            count = options.onnx_conversations
+        if count < 1:
+            return None
         found = score_variant(
             engine,
             path,
             merged=options.merged,
             procedure=procedure,
             users=users,
-            conversations=options.conversations,
+            conversations=count,
             seed=options.seed,
         )
         return ScoreSummary(found.success, found.rates)

@@ -91,6 +91,7 @@ def run(args: argparse.Namespace) -> int:
         SignatureError: the key cannot be used.
         ResourceError: the folder cannot be written.
     """
+    read_note(args.work / "merged")  # before a key is made for nothing
     key = author_key(args.key)
     procedure = args.procedure or args.work / "procedure.yaml"
     options = SealOptions(tuple(args.variant), args.default)
@@ -249,6 +250,7 @@ def _manifest(
         recipe=note.recipe,
         system=note.system,
         slots=procedure.slot_names,
+        terminals=tuple(node.name for node in procedure.of_kind("terminal")),
         commitment=commitment,
         teacher=note.teacher,
         variants=variants,

@@ -1,7 +1,7 @@
 """The `subterra` command: a lazy table of verbs, one module each.
 
-A verb's module offers `SUMMARY`, `add_arguments(parser)` and `run(args) -> int`; it is imported only
-when its verb is called, so `subterra --help` loads no heavy library.
+A verb's module offers `add_arguments(parser)` and `run(args) -> int`; it is imported only when its
+verb is called, so `subterra --help` loads no heavy library.
 
     $ subterra chat build/zoom_support/zoom_support.agent
 """
@@ -12,8 +12,9 @@ import os
 import sys
 import traceback
 from importlib.metadata import version
+from pathlib import Path
 
-from subterra.runtime.errors import MissingExtraError, SubterraError
+from subterra.runtime.errors import MissingExtraError, SubterraError, from_os_error
 
 VERBS = {
     "show": ("subterra.compile.show", "compile", "print a procedure: counts, paths, drawing"),
@@ -39,18 +40,23 @@ def main(argv: list[str] | None = None) -> int:
     debug = "--debug" in arguments
     try:
         return _dispatch([a for a in arguments if a != "--debug"])
-    except SubterraError as error:
-        if debug:
-            traceback.print_exc()
-        print(f"subterra: {error}", file=sys.stderr)
-        print(f"  next: {error.hint or 'run again with --debug for details'}", file=sys.stderr)
-        return error.exit_code
     except KeyboardInterrupt:
         print("subterra: interrupted; run the same command again to resume", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except (SubterraError, OSError) as error:
+        if debug:
+            traceback.print_exc()
+        expected = error if isinstance(error, SubterraError) else _from_system(error)
+        print(f"subterra: {expected}", file=sys.stderr)
+        print(f"  next: {expected.hint or 'run again with --debug for details'}", file=sys.stderr)
+        return expected.exit_code
+
+
+def _from_system(error: OSError) -> SubterraError:
+    return from_os_error(error, Path(error.filename or "the output"))
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -77,7 +83,9 @@ def _help_or_unknown(verb: str) -> int:
     out = sys.stdout if known else sys.stderr
     if not known:
         print(f"subterra: unknown verb '{verb}'", file=out)
-    print("usage: subterra VERB [options]   (subterra VERB --help for a verb's options)\n", file=out)
+    print(
+        "usage: subterra VERB [options]   (subterra VERB --help for a verb's options)\n", file=out
+    )
     for name, (_, _, summary) in VERBS.items():
         print(f"  {name:<10}{summary}", file=out)
     return 0 if known else 2

@@ -6,19 +6,26 @@ Does not know what it writes.
     >>> write_text(Path("/tmp/x.json"), "{}")
 """
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from subterra.runtime.errors import from_os_error
+from subterra.runtime.errors import SubterraError, from_os_error
+from subterra.runtime.temporary import claimed, remove, swap
 
 CHUNK = 1 << 20
 """Bytes read at a time when hashing."""
+OS_ERROR = re.compile(r"(?:os error |Errno )(\d+)")
+"""How Rust libraries and shutil word an error number."""
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
+FULL_BYTES = 1 << 16
+"""A disk with less is taken for full when a library does not say why it could not write."""
 
 
 def write_bytes(path: Path, data: bytes, *, private: bool = False) -> None:
@@ -50,66 +57,70 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
         private: keep mode 600 instead of what the umask allows.
 
     Raises:
-        ResourceError: an OSError happened while writing.
+        ResourceError: the file cannot be written, whatever library says so.
     """
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+    with _translated(path), claimed(path, mode=0o600 if private else 0o666) as temporary:
         yield temporary
-        if not private:
-            temporary.chmod(0o666 & ~_umask())
         sync(temporary)
         temporary.replace(path)
         sync(path.parent)
-    except OSError as error:
-        raise from_os_error(error, path) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path`; on success sync its files and rename it to `path`.
+    """Yield an empty folder beside `path`; on success sync its files and put it at `path`.
 
-    An old folder of that name is moved away first and removed last, so a kill leaves the old
-    folder, the new one, or (between the two renames) the old one under `.NAME.old`.
+    An old folder of that name trades places with it in one step and is removed last, so a kill
+    leaves the old folder or the new one. Where the file system cannot swap, there is an instant in
+    which the old one lies under `.NAME.old`; the next writer puts it back.
 
     Raises:
-        ResourceError: an OSError happened while writing.
+        ResourceError: the folder cannot be written, whatever library says so.
     """
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        old = path.parent / f".{path.name}.old"
+    old = path.parent / f".{path.name}.old"
+    with _translated(path):
         if old.exists() and not path.exists():
             old.rename(path)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
-        temporary.chmod(0o755)
-        yield temporary
-        for file in temporary.rglob("*"):
-            sync(file)
-        if path.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            path.rename(old)
+        with claimed(path, folder=True) as temporary:
+            yield temporary
+            for file in (*temporary.rglob("*"), temporary):
+                sync(file)
+            _put_folder(temporary, path, old)
+            sync(path.parent)
+            remove(old)
+
+
+def _put_folder(temporary: Path, path: Path, old: Path) -> None:
+    if not os.path.lexists(path):
         temporary.rename(path)
-        sync(path.parent)
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        raise from_os_error(error, path) from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+    elif not swap(temporary, path):
+        remove(old)
+        path.rename(old)
+        temporary.rename(path)
 
 
-def _umask() -> int:
-    """Read the process's umask (the only portable way is to set it and put it back)."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """Turn a failed write into a ResourceError; safetensors and torch raise types of their own."""
+    try:
+        yield
+    except SubterraError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise from_os_error(error, path) from error
+        found = OS_ERROR.search(str(error))
+        number = int(found[1]) if found else errno.ENOSPC if _is_full(path.parent) else 0
+        if number not in DISK_ERRORS:
+            raise
+        raise from_os_error(OSError(number, os.strerror(number)), path) from error
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        return shutil.disk_usage(folder).free < FULL_BYTES
+    except OSError:
+        return False
 
 
 def sync(path: Path) -> None:

@@ -34,6 +34,8 @@ TOKENS_MAX: Final = 1 << 24
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Line = Annotated[str, Field(max_length=TEXT_MAX, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Name = Annotated[str, Field(max_length=120, pattern=r"^[^\x00-\x1f\x7f/\\]+$")]
+BaseId = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f\\]+$")]
+"""A name, or a hub id OWNER/NAME; never used as a path."""
 Tokens = Annotated[int, Field(ge=1, le=TOKENS_MAX)]
 RelativePath = Annotated[str, Field(min_length=1, max_length=PATH_MAX_CHARACTERS)]
 
@@ -45,7 +47,7 @@ class _Part(BaseModel):
 class Base(_Part):
     """The base model that the procedure was compiled into."""
 
-    id: Name
+    id: BaseId
     sha256: Sha256
 
 
@@ -84,6 +86,8 @@ class Manifest(_Part):
     recipe: Literal["traced", "plain"]
     system: Line
     slots: tuple[Name, ...]
+    terminals: tuple[Name, ...] = ()
+    """Nodes at which a conversation is over."""
     commitment: Commitment
     teacher: Teacher
     variants: tuple[Variant, ...] = Field(min_length=1, max_length=64)
@@ -148,7 +152,10 @@ def parse_manifest(data: bytes) -> Manifest:
         BundleError: too large, not JSON, or a field is wrong; the message names the field.
     """
     if len(data) > MANIFEST_MAX_BYTES:
-        raise BundleError(f"{MANIFEST_NAME} has {len(data)} bytes, over {MANIFEST_MAX_BYTES}")
+        raise BundleError(
+            f"{MANIFEST_NAME} has {len(data)} bytes, over {MANIFEST_MAX_BYTES}",
+            hint="fetch the bundle again from its author",
+        )
     try:
         return Manifest.model_validate_json(data)
     except ValidationError as error:

@@ -174,7 +174,7 @@ def open_agent(
             variant=chosen.name,
             seal=seal,
             warnings=() if bundle.signer else (UNSIGNED,),
-            terminals=getattr(manifest, "terminals", ()),
+            terminals=manifest.terminals,
             export_folder=Path.cwd() if folder is None and guard == "off" else folder,
         )
     finally:

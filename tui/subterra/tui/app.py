@@ -19,6 +19,7 @@ from textual.screen import Screen
 
 from subterra.tui.agent import Agent
 from subterra.tui.chat_screen import ChatScreen
+from subterra.tui.help_screen import key_name
 from subterra.tui.theme import DARK, LIGHT, THEMES
 
 STYLES = "\n".join(
@@ -46,18 +47,16 @@ class ChatApp(App[None]):
         return ChatScreen(self.agent, show_state=self._show_state)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """Offer every key's action by name, then theme and quit; nothing that writes files."""
+        """Offer every key's action by name; the palette searches titles, so they say it all."""
         if isinstance(screen, ChatScreen):
             for binding in ChatScreen.BINDINGS:
                 if isinstance(binding, Binding) and binding.show:
-                    yield SystemCommand(
-                        binding.description,
-                        binding.tooltip.capitalize(),
-                        partial(screen.run_action, binding.action),
-                    )
-        yield SystemCommand("Light or dark", "Switch between the two themes", self.action_light)
-        yield SystemCommand("Theme", "Choose any theme", self.action_change_theme)
-        yield SystemCommand("Quit", "Leave the chat", self.action_quit)
+                    title = f"{binding.description}: {binding.tooltip}"
+                    action = partial(screen.run_action, binding.action)
+                    yield SystemCommand(title, key_name(binding.key), action)
+        yield SystemCommand("Light or dark: switch the theme", "", self.action_light)
+        yield SystemCommand("Theme: choose any", "", self.action_change_theme)
+        yield SystemCommand("Quit: leave the chat", "Ctrl+Q", self.action_quit)
 
     def action_light(self) -> None:
         """Switch between the light and the dark theme."""

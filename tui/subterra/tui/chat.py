@@ -11,12 +11,14 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
 from subterra.runtime.errors import InputError
 from subterra.tui.agent import Agent, open_agent
 from subterra.tui.app import run_app
+from subterra.tui.display_text import one_line
 from subterra.tui.plain import read_lines, talk
 
 SUMMARY = "talk to a sealed agent in the terminal"
@@ -50,15 +52,17 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         SubterraError: the script, bundle, engine or guard does not allow a conversation.
     """
-    script = _script_lines(args.script) if args.script else None
-    with open_agent(
-        args.bundle,
-        variant=args.variant,
-        guard=args.guard,
-        key=args.key,
-        allow_unsigned=args.allow_unsigned,
-        export_folder=args.export_to,
-    ) as agent:
+    with (
+        _script(args.script) as script,
+        open_agent(
+            args.bundle,
+            variant=args.variant,
+            guard=args.guard,
+            key=args.key,
+            allow_unsigned=args.allow_unsigned,
+            export_folder=args.export_to,
+        ) as agent,
+    ):
         if script is not None or args.plain or not full_screen_possible():
             code = _talk_plainly(agent, script, states=args.state)
         else:
@@ -74,31 +78,35 @@ def full_screen_possible() -> bool:
     return all(map(_is_terminal, streams)) and os.environ.get("TERM") not in (None, "", "dumb")
 
 
-def _talk_plainly(agent: Agent, script: list[str] | None, *, states: bool) -> int:
+def _talk_plainly(agent: Agent, script: TextIO | None, *, states: bool) -> int:
     for line in [f"{agent.title}, {agent.variant}, {agent.seal.full}", *agent.warnings]:
-        print(line, file=sys.stderr)
-    at_terminal = script is None and _is_terminal(sys.stdin) and _is_terminal(sys.stdout)
-    lines: Iterator[str] = (
-        read_lines(sys.stdin, sys.stdout, prompt=at_terminal) if script is None else iter(script)
-    )
+        print(one_line(line), file=sys.stderr)
+    source = script or sys.stdin
+    at_terminal = _is_terminal(source) and _is_terminal(sys.stdout)
+    lines = read_lines(source, sys.stdout, prompt=at_terminal)
     return talk(agent, lines, sys.stdout, echo=not at_terminal, states=states)
 
 
-def _script_lines(path: Path) -> list[str]:
-    """Read the user's lines before the guard closes the file system.
+@contextmanager
+def _script(path: Path | None) -> Iterator[TextIO | None]:
+    """Open the script before the guard closes the file system; it is read after.
 
     Raises:
-        InputError: the file cannot be read, or holds no line.
+        InputError: the file is not an ordinary one, is empty, or cannot be opened.
     """
-    hint = "write one message of the user on each line"
+    if path is None:
+        yield None
+        return
+    hint = "write one message of the user on each line of a file"
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise InputError(f"cannot read the script {path}: {reason}", hint=hint) from error
-    if not any(line.strip() for line in lines):
-        raise InputError(f"the script {path} has no line", hint=hint)
-    return lines
+        if not (path.is_file() and path.stat().st_size):
+            reason = "it is empty" if path.is_file() else "it is not a file"
+            raise InputError(f"cannot play {path}: {reason}", hint=hint)
+        script = path.open(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise InputError(f"cannot play {path}: {error.strerror}", hint=hint) from error
+    with script:
+        yield script
 
 
 def _is_terminal(stream: TextIO | None) -> bool:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TextIO
 
+from subterra.runtime.errors import UsageError
 from subterra.tui.agent import Agent
 from subterra.tui.display_text import one_line, printable
 from subterra.tui.events import Done, Event, Piece, State
@@ -58,6 +59,9 @@ def talk(
         out: where the transcript goes.
         echo: write the user's lines too, because no terminal has shown them.
         states: write the state line before each reply.
+
+    Raises:
+        EngineError: the engine failed.
     """
     with _interrupts(agent) as interrupts:
         try:
@@ -69,7 +73,10 @@ def talk(
                 if text == NEW:
                     agent.reset()
                     _write(out, "\n")
-                _reply(agent.open() if text == NEW else agent.say(text), out, states=states)
+                try:
+                    _reply(agent.open() if text == NEW else agent.say(text), out, states=states)
+                except UsageError as error:  # the message was refused; the conversation stands
+                    _write(out, f"{LABELS['notice']}: {error}; {error.hint}\n")
         except KeyboardInterrupt:
             _write(out, "\n")
             return INTERRUPTED

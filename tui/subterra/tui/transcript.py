@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from subterra.runtime.files import write_text
+from subterra.runtime.files import write_bytes
 
 Speaker = Literal["agent", "user", "notice"]
 
@@ -73,13 +73,13 @@ class Transcript:
         return "\n\n".join(paragraphs) + "\n"
 
     def export(self, folder: Path, moment: datetime, *, states: bool = False) -> Path:
-        """Write the transcript into `folder` under a dated name.
+        """Write the transcript into `folder` under a dated name, for its owner's eyes only.
 
         Raises:
             ResourceError: the folder cannot be written, for instance because the guard closed it.
         """
         path = folder / f"transcript-{moment:%Y-%m-%d-%H%M%S}.txt"
-        write_text(path, self.as_text(states=states))
+        write_bytes(path, self.as_text(states=states).encode(), private=True)
         return path
 
 
