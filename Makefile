@@ -72,8 +72,8 @@ lint: setup
 	$(BIN)/mypy
 
 bench: setup
-	$(BIN)/python tests/bench/train_throughput.py
-	$(BIN)/python tests/bench/parallel_scoring.py
+	$(BIN)/python -m tests.bench.train_throughput
+	$(BIN)/python -m tests.bench.parallel_scoring build/zoom_support
 
 clean:
 	rm -rf build dist $(VENV)

@@ -14,7 +14,7 @@ FILES = ("manifest.json", "signature", "tokenizer.json", "model-Q8_0.gguf", "onn
 
 
 @pytest.mark.parametrize("pinned", [True, False])
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     name=st.sampled_from(FILES),
     place=st.floats(0, 1, exclude_max=True),

@@ -61,8 +61,8 @@ def train_once(job: train.Job, dialogues: list[Dialogue]) -> dict[str, float]:
     return {
         "steps": steps,
         "tokens": tokens,
-        "seconds": time.perf_counter() - begin,
-        "cpu_seconds": time.process_time() - cpu_begin,
+        "seconds": round(time.perf_counter() - begin, 3),
+        "cpu_seconds": round(time.process_time() - cpu_begin, 3),
     }
 
 

@@ -83,8 +83,8 @@ def train_once(base: str, conversations: list[Conversation]) -> dict[str, Any]:
     return {
         "steps": trainer.state.global_step,
         "tokens": sum(counter.batches),
-        "seconds": clock.last[0] - clock.first[0],
-        "cpu_seconds": clock.last[1] - clock.first[1],
+        "seconds": round(clock.last[0] - clock.first[0], 3),
+        "cpu_seconds": round(clock.last[1] - clock.first[1], 3),
         "settings": {name: getattr(trainer.args, name) for name in NOTED},
     }
 

@@ -14,7 +14,8 @@ from subterra.compile.dialogue import read_dialogues
 from subterra.compile.merge import merge
 from subterra.compile.settings import TrainSettings
 from subterra.runtime.cli import main
-from subterra.runtime.errors import ProcedureError, UsageError, UserBankError
+from subterra.runtime.errors import AdapterError, ProcedureError, UsageError, UserBankError
+from subterra.runtime.files import sha256_file
 
 QUICK = ("--dialogues", "6", "--batch", "2", "--rank", "2")
 Compile = Callable[..., dict[str, Any]]
@@ -102,6 +103,17 @@ def test_a_second_run_with_the_same_inputs_trains_nothing(
     assert "is up to date" not in compiled("--rank", "3")["told"]
 
 
+def test_training_may_go_on_from_an_adapter(compiled: Compile, tmp_path: Path) -> None:
+    compiled()
+    first = (tmp_path / "work" / "adapter").rename(tmp_path / "first")
+    compiled("--continue-from", str(first), "--seed", "1")
+    card = read_card(tmp_path / "work" / "adapter")
+    assert card["inputs"]["continued_from"] == sha256_file(first / ADAPTER_FILE)
+    assert (tmp_path / "work" / "adapter" / ADAPTER_FILE).read_bytes() != (
+        first / ADAPTER_FILE
+    ).read_bytes()
+
+
 @pytest.mark.parametrize("name", [CARD_FILE, ADAPTER_FILE])
 def test_a_damaged_adapter_folder_is_trained_anew(
     compiled: Compile, tmp_path: Path, name: str
@@ -152,6 +164,15 @@ def test_numbers_that_make_no_sense_are_refused(
     assert options[0] in capsys.readouterr().err
 
 
+def test_a_folder_without_an_adapter_is_nothing_to_go_on_from(
+    kettle_folder: Path, tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["compile", str(kettle_folder), "--out", str(tmp_path / "work")]
+    options = ["--base", str(tiny_checkpoint), "--continue-from", str(tmp_path)]
+    assert main([*arguments, *options]) == AdapterError.exit_code
+    assert f"holds no {ADAPTER_FILE}" in capsys.readouterr().err
+
+
 def test_a_missing_procedure_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compile", str(tmp_path / "none")]) == ProcedureError.exit_code
     assert "none" in capsys.readouterr().err
@@ -159,8 +180,10 @@ def test_a_missing_procedure_is_named(tmp_path: Path, capsys: pytest.CaptureFixt
 
 @pytest.mark.slow
 def test_the_example_compiles_on_the_real_base(
-    real_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    real_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    quick = replace(TrainSettings(), validations=1, validation_dialogues=4)
+    monkeypatch.setattr(compiling, "TrainSettings", lambda: quick)
     example = Path(__file__).parents[2] / "examples" / "zoom_support"
     arguments = ["compile", str(example), "--out", str(tmp_path), "--base", str(real_base)]
     assert main([*arguments, "--dialogues", "4", "--batch", "2"]) == 0

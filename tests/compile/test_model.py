@@ -10,10 +10,16 @@ import pytest
 import torch
 
 from subterra.compile.card import ADAPTER_FILE, CARD_FILE
-from subterra.compile.model import load_trainable, save_trained, trained_state, write_tensors
+from subterra.compile.model import (
+    load_trainable,
+    load_trained,
+    save_trained,
+    trained_state,
+    write_tensors,
+)
 from subterra.compile.settings import TrainSettings
 from subterra.models.resolve import Base, resolve_base
-from subterra.runtime.errors import BaseModelError, ResourceError
+from subterra.runtime.errors import AdapterError, BaseModelError, ResourceError
 
 CARD = {"base": {"id": "tiny", "sha256": "0"}, "title": "Küche"}
 SAVE = """
@@ -104,6 +110,44 @@ def test_another_process_writes_the_same_adapter_folder(base: Base, tmp_path: Pa
     assert {ADAPTER_FILE, CARD_FILE, "adapter_config.json"} <= files.keys()
     for name, content in files.items():
         assert (tmp_path / "there" / name).read_bytes() == content, name
+
+
+def test_a_fresh_adapter_takes_up_the_weights_of_another(base: Base, tmp_path: Path) -> None:
+    first = load_trainable(base, TrainSettings(rank=4))
+    for name, parameter in first.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_(0, 0.05)
+    save_trained(tmp_path / "adapter", first, trained_state(first), CARD)
+    second = load_trainable(base, TrainSettings(rank=4, seed=9))
+    load_trained(second, tmp_path / "adapter")
+    before, after = trained_state(first), trained_state(second)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    trained = {p.dtype for p in second.parameters() if p.requires_grad}
+    assert trained == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    "settings", [TrainSettings(rank=8), TrainSettings(method="full")], ids=["rank", "method"]
+)
+def test_an_adapter_of_another_kind_is_not_taken_up(
+    base: Base, tmp_path: Path, settings: TrainSettings
+) -> None:
+    model = load_trainable(base, TrainSettings(rank=4))
+    save_trained(tmp_path / "adapter", model, trained_state(model), CARD)
+    with pytest.raises(AdapterError) as caught:
+        load_trained(load_trainable(base, settings), tmp_path / "adapter")
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("content", [None, b"", b"garbage"])
+def test_a_missing_or_damaged_adapter_is_not_taken_up(
+    base: Base, tmp_path: Path, content: bytes | None
+) -> None:
+    if content is not None:
+        (tmp_path / ADAPTER_FILE).write_bytes(content)
+    with pytest.raises(AdapterError):
+        load_trained(load_trainable(base, TrainSettings(rank=4)), tmp_path)
 
 
 def test_a_card_keeps_letters_beyond_ascii(base: Base, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The teacher `bank`: gold dialogues, the same bytes for the same seed."""
 
+import os
 import subprocess
 import sys
 from itertools import islice
@@ -41,9 +42,9 @@ def test_another_process_with_other_string_hashes_writes_the_same_dialogues(
     command = [sys.executable, "-c", PRINT_DIALOGUES, str(kettle_folder)]
     outputs = {
         subprocess.run(
-            command, env={"PYTHONHASHSEED": seed}, check=True, capture_output=True
+            command, env=os.environ | {"PYTHONHASHSEED": seed}, check=True, capture_output=True
         ).stdout
-        for seed in ("1", "2", "3")
+        for seed in ("1", "4")  # they order the two slots differently
     }
     assert len(outputs) == 1
     assert outputs.pop().count(b"Dialogue(") == 40

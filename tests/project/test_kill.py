@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -115,9 +116,8 @@ class Stage:
     def before_every_operation(self, scratch: Path, *, step: int = 1) -> None:
         """Kill before the first change of the file system, before the second, and so on."""
         for until in range(1, MOST_OPERATIONS, step):
-            if not self.trial(
-                scratch / f"operation{until}", lambda a, n=until: self.server.run(a, until=n)
-            ):
+            kill = partial(self.server.run, until=until)
+            if not self.trial(scratch / f"operation{until}", kill):
                 assert until > 4
                 return
         pytest.fail("the stage never completed")
@@ -129,8 +129,8 @@ class Stage:
         duration = (time.monotonic() - begin) / 2
         rng = random.Random(0)
         for number in range(times):
-            moment = rng.uniform(0, duration)
-            self.trial(scratch / f"moment{number}", lambda a, s=moment: self.server.run_for(a, s))
+            kill = partial(self.server.run_for, seconds=rng.uniform(0, duration))
+            self.trial(scratch / f"moment{number}", kill)
 
 
 def leftovers(folder: Path) -> list[str]:
@@ -361,8 +361,9 @@ def small_example(folder: Path, wordings: int = 12) -> Path:
 def test_compile(training_server: Server, tiny_checkpoint: Path, tmp_path: Path) -> None:
     example = small_example(tmp_path / "example")
 
-    def command(work: Path, dialogues: int = 6) -> list[str]:
-        options = {"base": tiny_checkpoint, "out": work, "dialogues": dialogues, "rank": 2}
+    def command(work: Path, seed: int = 0) -> list[str]:
+        options: dict[str, object] = {"base": tiny_checkpoint, "out": work, "seed": seed}
+        options |= {"dialogues": 8, "rank": 2, "rate": 0.01}
         words = [text for name, value in options.items() for text in (f"--{name}", str(value))]
         return ["compile", str(example), *words]
 
@@ -374,7 +375,7 @@ def test_compile(training_server: Server, tiny_checkpoint: Path, tmp_path: Path)
         return digests("adapter/adapter_model.safetensors", "adapter/adapter_config.json")(work)
 
     start, whole = tmp_path / "start", tmp_path / "complete"
-    training_server.complete(command(start, dialogues=4))
+    training_server.complete(command(start, seed=1))
     training_server.complete(command(whole))
     stage = Stage(
         training_server, start, command, artefacts, old=artefacts(start), new=artefacts(whole)

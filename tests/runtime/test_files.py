@@ -154,7 +154,7 @@ def test_swapping_fails_softly_where_it_cannot_be_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert not temporary.swap(tmp_path / "missing", tmp_path / "other")
-    monkeypatch.setattr(temporary.ctypes, "CDLL", lambda *a, **k: object())
+    monkeypatch.setattr("ctypes.CDLL", lambda *a, **k: object())
     assert not temporary.swap(tmp_path / "missing", tmp_path / "other")
 
 

@@ -59,7 +59,8 @@ def trained_state(model: Any) -> dict[str, Tensor]:
     if hasattr(model, "peft_config"):
         import peft
 
-        state = peft.get_peft_model_state_dict(model)
+        # "auto", the default, may ask the hub for the base's configuration
+        state = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
         return {name: value.detach().to(torch.bfloat16).clone() for name, value in state.items()}
     state = model.state_dict()
     if model.config.tie_word_embeddings:
@@ -77,6 +78,10 @@ def load_trained(model: Any, folder: Path) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    if not hasattr(model, "peft_config"):
+        raise AdapterError(
+            f"full training cannot go on from the adapter {folder}", hint="--method lora"
+        )
     try:
         state = load_file(folder / ADAPTER_FILE)
         result = peft.set_peft_model_state_dict(model, state)
@@ -120,6 +125,7 @@ def write_tensors(path: Path, state: dict[str, Tensor]) -> None:
     contiguous = {name: value.contiguous() for name, value in state.items()}
     try:
         save_file(contiguous, path, metadata={"format": "pt"})
+        path.chmod(0o644)  # safetensors writes for the owner alone
     except SafetensorError as error:
         raise ResourceError(f"cannot write {path}: {error}", hint="free some disk space") from error
 

@@ -68,7 +68,8 @@ def run(args: Namespace) -> int:
 
     stage = _Stages()
     stage("compile", lambda: _adapter(args, procedure.name, folder, work))
-    stage("merge", lambda: merge(work / "adapter", work / "merged"))
+    base = None if args.base == compiling.DEFAULT_BASE else args.base
+    stage("merge", lambda: merge(work / "adapter", work / "merged", base_name=base))
     stage("quantize", lambda: quantize(work, names, say=_say))
     stage("report", lambda: _report(args, work, users / "heldout.yaml"))
     agent = stage("seal", lambda: _seal(work, folder / "procedure.yaml", names))
