@@ -1,5 +1,7 @@
 """Run the command line as a user does, in a process of its own."""
 
+import hashlib
+import json
 import os
 import resource
 import subprocess
@@ -8,12 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = "import sys; from subterra.runtime.cli import main; sys.exit(main(sys.argv[1:]))"
 """What the installed `subterra` script does."""
 SECONDS = 300
+NOTE = {"name": "zoom_support", "system": "the system", "recipe": "traced", "slots": ["device"]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +67,26 @@ def cli(tmp_path: Path) -> Cli:
         return Finished(done.returncode, done.stdout, done.stderr, cpu)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def write_adapter() -> Callable[[Path, Path, int], None]:
+    """Write a LoRA adapter of rank 2 for one matrix of the tiny checkpoint."""
+
+    def write(folder: Path, base: Path, seed: int) -> None:
+        from safetensors.numpy import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        rng = np.random.default_rng(seed)
+        name = "base_model.model.model.layers.0.self_attn.q_proj.lora_"
+        weights = {
+            f"{name}A.weight": rng.normal(size=(2, 64)).astype(np.float32),
+            f"{name}B.weight": rng.normal(size=(64, 2)).astype(np.float32),
+        }
+        save_file(weights, folder / "adapter_model.safetensors")
+        (folder / "adapter_config.json").write_text('{"r": 2, "lora_alpha": 4}')
+        digest = hashlib.sha256((base / "model.safetensors").read_bytes()).hexdigest()
+        card = {**NOTE, "base": {"id": "tiny", "sha256": digest}}
+        (folder / "subterra.json").write_text(json.dumps(card))
+
+    return write

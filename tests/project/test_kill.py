@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from subterra.compile.user_bank import load_bank
@@ -33,7 +32,6 @@ PRELOADED = ("torch", "safetensors.torch", "gguf", "onnxruntime", "subterra.quan
 FOR_TRAINING = ("peft", "transformers.models.llama.modeling_llama", "subterra.compile.train")
 MOST_OPERATIONS = 400
 REPORTED = ("md", "html", "json")
-NOTE = {"name": "zoom_support", "system": "the system", "recipe": "traced", "slots": ["device"]}
 
 
 class Server:
@@ -151,23 +149,6 @@ def digests(*names: str) -> Callable[[Path], dict[str, str]]:
     return lambda work: {name: digest(work / name) for name in names if (work / name).exists()}
 
 
-def write_adapter(folder: Path, base: Path, seed: int) -> None:
-    """Write a LoRA adapter of rank 2 for one matrix of the tiny checkpoint."""
-    from safetensors.numpy import save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
-    name = "base_model.model.model.layers.0.self_attn.q_proj.lora_"
-    weights = {
-        f"{name}A.weight": rng.normal(size=(2, 64)).astype(np.float32),
-        f"{name}B.weight": rng.normal(size=(64, 2)).astype(np.float32),
-    }
-    save_file(weights, folder / "adapter_model.safetensors")
-    (folder / "adapter_config.json").write_text('{"r": 2, "lora_alpha": 4}')
-    known = {"id": "tiny", "sha256": digest(base / "model.safetensors")}
-    (folder / "subterra.json").write_text(json.dumps({**NOTE, "base": known}))
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     running = Server(tmp_path_factory.mktemp("home"), PRELOADED)
@@ -185,7 +166,10 @@ def training_server(tmp_path: Path) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def merged(
-    server: Server, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+    server: Server,
+    tiny_checkpoint: Path,
+    write_adapter: Callable[..., None],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Path, Path]:
     """Return two work folders with merged models of the same base and different adapters."""
     folders = []
@@ -265,15 +249,15 @@ def test_quantize_gguf(server: Server, merged: tuple[Path, Path], tmp_path: Path
     pytest.importorskip("llama_cpp")
     stage = quantize_stage(server, merged, tmp_path, ("F16", "Q8_0"))
     assert not set(stage.old.values()) & set(stage.new.values())
-    stage.before_every_operation(tmp_path)
+    stage.before_every_operation(tmp_path, step=2)
     stage.at_random_moments(tmp_path, 3)
 
 
 @pytest.mark.slow
 def test_quantize_onnx(server: Server, merged: tuple[Path, Path], tmp_path: Path) -> None:
     stage = quantize_stage(server, merged, tmp_path, ("onnx-fp32", "onnx-int8"))
-    stage.before_every_operation(tmp_path, step=7)
-    stage.at_random_moments(tmp_path, 5)
+    stage.before_every_operation(tmp_path, step=14)
+    stage.at_random_moments(tmp_path, 3)
 
 
 def sealable(merged: Path, start: Path) -> Path:
@@ -308,7 +292,7 @@ def test_seal(server: Server, merged: tuple[Path, Path], tmp_path: Path, again: 
     shutil.copytree(start, whole)
     server.complete(command(whole))
     stage = Stage(server, start, command, artefacts, old=artefacts(start), new=artefacts(whole))
-    stage.before_every_operation(tmp_path)
+    stage.before_every_operation(tmp_path, step=3 if again else 1)
     stage.at_random_moments(tmp_path, 3)
 
 
@@ -342,8 +326,8 @@ def test_report(server: Server, merged: tuple[Path, Path], tmp_path: Path) -> No
         return {"report": "new"}
 
     stage = Stage(server, start, command, artefacts, old={"report": "old"}, new={"report": "new"})
-    stage.before_every_operation(tmp_path, step=2)
-    stage.at_random_moments(tmp_path, 2)
+    stage.before_every_operation(tmp_path, step=8)
+    stage.at_random_moments(tmp_path, 1)
 
 
 def small_example(folder: Path, wordings: int = 12) -> Path:
