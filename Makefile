@@ -16,7 +16,7 @@ STAMP  := $(VENV)/.subterra-$(ENGINE)
 EXAMPLE := examples/zoom_support
 AGENT   := build/zoom_support/zoom_support.agent
 # Conversations scored for each variant in the demo; `subterra build` itself scores 200.
-CONVERSATIONS ?= 40
+CONVERSATIONS ?= 24
 
 # llama.cpp is built for this machine's CPU. Its AMX kernels are left out: GCC 12 miscompiles them.
 ifeq ($(shell uname -m),x86_64)
@@ -56,7 +56,7 @@ compiler:
 
 demo: setup
 	$(BIN)/subterra build $(EXAMPLE) $(if $(COMPILE),--train) \
-	  --conversations $(CONVERSATIONS) --onnx-conversations 4 --limit 8
+	  --conversations $(CONVERSATIONS) --onnx-conversations 2 --limit 6
 	$(BIN)/subterra verify $(AGENT)
 	$(BIN)/subterra prove $(AGENT)
 	@if [ -t 0 ] && [ -t 1 ]; then $(BIN)/subterra chat $(AGENT); \
