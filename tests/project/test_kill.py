@@ -256,8 +256,8 @@ def test_quantize_gguf(server: Server, merged: tuple[Path, Path], tmp_path: Path
 @pytest.mark.slow
 def test_quantize_onnx(server: Server, merged: tuple[Path, Path], tmp_path: Path) -> None:
     stage = quantize_stage(server, merged, tmp_path, ("onnx-fp32", "onnx-int8"))
-    stage.before_every_operation(tmp_path, step=14)
-    stage.at_random_moments(tmp_path, 3)
+    stage.before_every_operation(tmp_path, step=40)
+    stage.at_random_moments(tmp_path, 2)
 
 
 def sealable(merged: Path, start: Path) -> Path:

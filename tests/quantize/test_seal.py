@@ -1,14 +1,17 @@
 """Sealing: what goes into a bundle, what stays with the author, and atomically."""
 
+import hashlib
 import json
 import os
 import shutil
 import stat
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from subterra.quantize.disclosure import disclosed, wordings
+from subterra.quantize.quantize import Record
 from subterra.quantize.seal import SealOptions, commit, seal
 from subterra.runtime.bundle import open_bundle
 from subterra.runtime.cli import main
@@ -120,6 +123,17 @@ def test_a_manifest_that_would_show_wording_is_refused(work: Path) -> None:
     with pytest.raises(BundleError, match="would disclose the procedure"):
         seal(work, PROCEDURE, KEY)
     assert not (work / "zoom_support.agent").exists()
+
+
+def test_variants_of_an_earlier_merged_model_are_not_sealed(work: Path) -> None:
+    (work / "merged" / "model.safetensors").write_bytes(b"weights")
+    record = Record("Q8_0", "llama.cpp", "Q8_0", "Q8_0.gguf", 40, 8.5, 100, "d" * 64, {}, 1.0)
+    (work / "variants" / "Q8_0.json").write_text(json.dumps(asdict(record)))
+    with pytest.raises(BundleError, match=r"Q8_0 of .* made from another merged model"):
+        seal(work, PROCEDURE, KEY)
+    fresh = replace(record, checkpoint_sha256=hashlib.sha256(b"weights").hexdigest())
+    (work / "variants" / "Q8_0.json").write_text(json.dumps(asdict(fresh)))
+    open_bundle(seal(work, PROCEDURE, KEY))
 
 
 def test_a_base_from_the_hub_keeps_its_id(work: Path) -> None:

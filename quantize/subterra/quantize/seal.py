@@ -26,6 +26,7 @@ from subterra.compile.procedure import Procedure
 from subterra.compile.validation import load_procedure
 from subterra.quantize.agent_note import AgentNote, read_note
 from subterra.quantize.disclosure import disclosed_in_file, wordings
+from subterra.quantize.quantize import read_record
 from subterra.quantize.variants import VARIANTS, existing
 from subterra.quantize.variants import Variant as Made
 from subterra.runtime.bundle import open_bundle
@@ -121,13 +122,15 @@ def seal(
     Raises:
         UsageError: no such variant, or none was made.
         ProcedureError: the procedure is missing or wrong.
-        BundleError: a file is missing, or the manifest would disclose the procedure.
+        BundleError: a file is missing, a variant belongs to another merged model, or the manifest
+            would disclose the procedure.
         ResourceError: the folder cannot be written.
     """
     options = options or SealOptions()
     note = read_note(work / "merged")
     compiled = load_procedure(procedure)
     made = _chosen(work, options.variants)
+    _check_made_from(work, made)
     target = out or work / f"{note.name}.agent"
     commitment = commit(procedure, note.name)
     with replacing_folder(target) as folder:
@@ -193,6 +196,20 @@ def _chosen(work: Path, names: Sequence[str]) -> list[Made]:
     if not made:
         raise UsageError(f"there are no variants in {work}", hint=f"subterra quantize {work}")
     return [variant for name, variant in made.items() if not names or name in names]
+
+
+def _check_made_from(work: Path, made: Sequence[Made]) -> None:
+    """Refuse variants of an earlier merged model: the manifest would name the wrong adapter."""
+    weights = work / "merged" / "model.safetensors"
+    records = [record for variant in made if (record := read_record(work, variant))]
+    if not records or not weights.is_file():
+        return
+    digest = sha256_file(weights)
+    if stale := [record.name for record in records if record.checkpoint_sha256 != digest]:
+        raise BundleError(
+            f"{', '.join(stale)} of {work} were made from another merged model",
+            hint=f"subterra quantize {work}",
+        )
 
 
 def _place_variant(made: Made, work: Path, folder: Path) -> Variant:
