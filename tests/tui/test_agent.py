@@ -151,8 +151,8 @@ class Steps:
         self.taken.append("verify")
         chosen = SimpleNamespace(name="Q8_0", engine="onnxruntime", path="onnx-int8")
         manifest = SimpleNamespace(
-            title="Zoom", name="zoom", system="s", context_tokens=64, recipe="traced", slots=(), terminals=("resolved",),
-            max_reply_tokens=8,
+            title="Zoom", name="zoom", system="s", context_tokens=64, recipe="traced", slots=(),
+            terminals=("resolved",), max_reply_tokens=8,
         )  # fmt: skip
         return SimpleNamespace(
             path=path,
