@@ -49,7 +49,7 @@ def read_note(merged: Path) -> AgentNote:
         document = json.loads(path.read_bytes())
         config = json.loads((merged / "config.json").read_bytes())
         positions = config.get("max_position_embeddings", POSITIONS)
-        return AgentNote.model_validate({**document, "positions": positions})
+        return AgentNote.model_validate_json(json.dumps({**document, "positions": positions}))
     except OSError as error:
         named = error.filename or path
         raise BundleError(f"cannot read {named}: {error.strerror}", hint=hint) from error

@@ -129,7 +129,12 @@ class NativeContext:
         params.n_seq_max = sequences
         params.n_outputs_max = max(outputs, sequences)
         params.n_threads = params.n_threads_batch = threads
-        params.flash_attn_type = native.LLAMA_FLASH_ATTN_TYPE_ENABLED
+        # with 16 sequences a step takes 106 ms with flash attention, 82 ms without (2 cores)
+        params.flash_attn_type = (
+            native.LLAMA_FLASH_ATTN_TYPE_ENABLED
+            if sequences == 1
+            else native.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        )
         params.kv_unified = False
         params.offload_kqv = params.op_offload = False
         params.no_perf = True
