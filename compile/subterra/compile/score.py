@@ -219,6 +219,9 @@ def _print(document: dict[str, object]) -> None:
 
 
 def _progress(done: int, total: int) -> None:
+    text = f"{done}/{total} conversations"
     if sys.stderr.isatty():
         end = "\n" if done == total else ""
-        print(f"\r\x1b[K{done}/{total} conversations", end=end, file=sys.stderr, flush=True)
+        print(f"\r\x1b[K{text}", end=end, file=sys.stderr, flush=True)
+    elif done * 10 // total > (done - 1) * 10 // total:
+        print(text, file=sys.stderr, flush=True)  # every tenth, where nothing can be rewritten
