@@ -15,8 +15,9 @@ STAMP  := $(VENV)/.subterra-$(ENGINE)
 
 EXAMPLE := examples/zoom_support
 AGENT   := build/zoom_support/zoom_support.agent
-# Conversations scored for each variant in the demo; `subterra build` itself scores 200.
-CONVERSATIONS ?= 24
+# Conversations scored for each GGUF variant in the demo (none for ONNX, to save minutes);
+# `subterra build` itself scores 200 and 20.
+CONVERSATIONS ?= 12
 
 # llama.cpp is built for this machine's CPU. Its AMX kernels are left out: GCC 12 miscompiles them.
 ifeq ($(shell uname -m),x86_64)
@@ -56,7 +57,7 @@ compiler:
 
 demo: setup
 	$(BIN)/subterra build $(EXAMPLE) $(if $(COMPILE),--train) \
-	  --conversations $(CONVERSATIONS) --onnx-conversations 2 --limit 6
+	  --conversations $(CONVERSATIONS) --onnx-conversations 0 --limit 4
 	$(BIN)/subterra verify $(AGENT)
 	$(BIN)/subterra prove $(AGENT)
 	@if [ -t 0 ] && [ -t 1 ]; then $(BIN)/subterra chat $(AGENT); \
