@@ -57,7 +57,7 @@ compiler:
 
 demo: setup
 	$(BIN)/subterra build $(EXAMPLE) $(if $(COMPILE),--train) \
-	  --conversations $(CONVERSATIONS) --onnx-conversations 0 --limit 4
+	  --conversations $(CONVERSATIONS) --onnx-conversations $(if $(filter onnx,$(ENGINE)),4,0) --limit 4
 	$(BIN)/subterra verify $(AGENT)
 	$(BIN)/subterra prove $(AGENT)
 	@if [ -t 0 ] && [ -t 1 ]; then $(BIN)/subterra chat $(AGENT); \
