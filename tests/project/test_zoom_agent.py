@@ -12,9 +12,9 @@ from subterra.models.adapters import shipped_adapter
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "zoom_support"
 HELDOUT = EXAMPLE / "users" / "heldout.yaml"
-CONVERSATIONS = 40
-SUCCESS_AT_LEAST = 0.70
-"""Well below what 200 conversations measured (see the card), so that 40 do not fail by chance."""
+CONVERSATIONS = 16
+SUCCESS_AT_LEAST = 0.65
+"""Well below what 200 conversations measured (see the card), so that 16 do not fail by chance."""
 
 pytestmark = [
     pytest.mark.slow,
