@@ -3,7 +3,7 @@
 #   make demo              the Zoom agent: merge, quantize, report, seal, verify, prove, chat
 #   make demo COMPILE=1    the same, trained from nothing first
 #   make demo ENGINE=onnx  without llama.cpp, on a machine without a C++ compiler
-#   make test              linted types aside, every test of the default and the slow tier
+#   make test              every test of the default and the slow tier
 #   make lint              ruff, ruff format, mypy
 #   make bench             performance claims, side by side, on a quiet machine
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,16 +25,17 @@ from subterra.compile.bank_split import split_bank
 from subterra.compile.batches import Batch, batches
 from subterra.compile.card import checkpoint_file
 from subterra.compile.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from subterra.compile.dialogue import Dialogue
 from subterra.compile.generic_forward import GenericForward
 from subterra.compile.llama_forward import LlamaForward
 from subterra.compile.memory import keep_freed_memory
 from subterra.compile.procedure import Procedure
 from subterra.compile.progress import Progress
-from subterra.compile.recipe import encode
+from subterra.compile.recipe import Encoded, encode
 from subterra.compile.settings import TrainSettings
 from subterra.compile.teacher_bank import dialogues
 from subterra.compile.user_bank import UserBank
-from subterra.compile.validate import Validation, validate
+from subterra.compile.validate import Forward, Validation, validate
 from subterra.models.resolve import Base
 from subterra.runtime.chatml import ChatFormat, ChatTokenizer
 from subterra.runtime.threads import usable_threads
@@ -46,16 +47,6 @@ SPLIT_SEED = 0
 VALIDATION_SEED = 7919
 """The same for every run, so that a run that goes on from an adapter never trains on the wordings
 that choose its checkpoint."""
-
-
-class Forward(Protocol):
-    """What training asks of a model."""
-
-    def __call__(self, ids: Tensor, *, noise: float = 0.0) -> Tensor:
-        """Hidden states (B, T, C)."""
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Logits (N, V) of selected hidden states (N, C)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +131,7 @@ class _Run:
         settings = self._job.settings
         return batches(
             dialogues(self._job.procedure, self._train_bank, settings.seed),
-            lambda d: encode(
-                d,
-                self._tokenizer,
-                settings.recipe,
-                self._job.procedure.slot_names,
-                settings.weights,
-            ),
+            self._encode,
             size=settings.batch,
             reply_share=settings.reply_share,
             reply_weight=settings.weights.reply,
@@ -159,19 +144,17 @@ class _Run:
         count = settings.validation_dialogues
         stream = batches(
             islice(source, count),
-            lambda d: encode(
-                d,
-                self._tokenizer,
-                settings.recipe,
-                self._job.procedure.slot_names,
-                settings.weights,
-            ),
+            self._encode,
             size=4,
             reply_share=1.0,
             reply_weight=settings.weights.reply,
             seed=settings.seed,
         )
         return list(stream)
+
+    def _encode(self, dialogue: Dialogue) -> Encoded:
+        settings, slot_names = self._job.settings, self._job.procedure.slot_names
+        return encode(dialogue, self._tokenizer, settings.recipe, slot_names, settings.weights)
 
     def _step(self, step: int, batch: Batch) -> float:
         settings = self._job.settings

@@ -17,13 +17,13 @@ from subterra.compile.recipe import Weights
 
 
 class Forward(Protocol):
-    """What validation asks of a model."""
+    """What training and validation ask of a model."""
 
     def __call__(self, ids: Tensor, *, noise: float = 0.0) -> Tensor:
-        """Hidden states (B, T, C)."""
+        """Give hidden states (B, T, C)."""
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Logits (N, V)."""
+        """Project selected hidden states (N, C) to logits (N, V)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,15 +21,15 @@ from pathlib import Path
 from subterra.compile import compile as compiling
 from subterra.compile.card import CARD_FILE, read_card
 from subterra.compile.merge import merge
+from subterra.compile.procedure import Procedure
 from subterra.compile.settings import TrainSettings
 from subterra.compile.user_bank import load_bank
 from subterra.compile.validation import load_procedure
 from subterra.models.adapters import shipped_adapter
 from subterra.quantize import report as reporting
-from subterra.quantize.quantize import quantize
+from subterra.quantize.quantize import parse_names, quantize
 from subterra.quantize.seal import SealOptions, author_key, seal
 from subterra.quantize.variants import VARIANTS, existing
-from subterra.runtime.errors import UsageError
 from subterra.runtime.files import replacing_folder
 
 SHIPPED_VARIANTS = ("Q8_0", "onnx-int8")
@@ -63,16 +63,17 @@ def run(args: Namespace) -> int:
     folder = args.example if args.example.is_dir() else args.example.parent
     work = args.out or Path("build") / procedure.name
     work.mkdir(parents=True, exist_ok=True)
+    source = args.example if args.example.is_file() else folder / "procedure.yaml"
     users = folder / "users"
     names = _variants(args.variants)
 
     stage = _Stages()
-    stage("compile", lambda: _adapter(args, procedure.name, folder, work))
+    stage("compile", lambda: _adapter(args, procedure, users, work))
     base = None if args.base == compiling.DEFAULT_BASE else args.base
     stage("merge", lambda: merge(work / "adapter", work / "merged", base_name=base))
     stage("quantize", lambda: quantize(work, names, say=_say))
     stage("report", lambda: _report(args, work, users / "heldout.yaml"))
-    agent = stage("seal", lambda: _seal(work, folder / "procedure.yaml", names))
+    agent = stage("seal", lambda: _seal(work, source, names))
     if args.json:
         print(json.dumps({"agent": str(agent), "seconds": stage.seconds}, indent=2))
     _say(f"next: subterra prove {agent}    or: subterra chat {agent}")
@@ -98,17 +99,11 @@ def _variants(text: str | None) -> list[str]:
     has_llama = importlib.util.find_spec("llama_cpp") is not None
     if text is None:
         return [v.name for v in VARIANTS.values() if has_llama or v.engine != "llama.cpp"]
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in VARIANTS]
-    if unknown or not names:
-        raise UsageError(
-            f"unknown variant '{', '.join(unknown)}'", hint=f"choose from {', '.join(VARIANTS)}"
-        )
-    return names
+    return parse_names(text)
 
 
-def _adapter(args: Namespace, name: str, folder: Path, work: Path) -> Path:
-    shipped = None if args.train else shipped_adapter(name)
+def _adapter(args: Namespace, procedure: Procedure, users: Path, work: Path) -> Path:
+    shipped = None if args.train else shipped_adapter(procedure.name)
     if shipped is None:
         arguments = [str(args.example), "--out", str(work), "--base", args.base]
         arguments += ["--dialogues", str(args.dialogues)]
@@ -118,9 +113,8 @@ def _adapter(args: Namespace, name: str, folder: Path, work: Path) -> Path:
             compiling.run(parser.parse_args(arguments))
         return work / "adapter"
     _say(f"using the adapter that ships with subterra ({shipped.name}); --train compiles anew")
-    procedure = load_procedure(folder)
-    bank = load_bank(folder / "users" / "train.yaml", procedure)
-    compiling.write_samples(work, procedure, bank, folder / "users" / "heldout.yaml", seed=0)
+    bank = load_bank(users / "train.yaml", procedure)
+    compiling.write_samples(work, procedure, bank, users / "heldout.yaml", seed=0)
     _copy_adapter(shipped, work / "adapter")
     return work / "adapter"
 

@@ -2,7 +2,7 @@
 
 Goes in: a GGUF path and token ids. Comes out: greedy replies, logits, or parallel slots.
 The KV cache keeps the last conversation, so a next turn reads only its new tokens. Flash attention
-is on: with it a cached prompt is read faster, and the reply stays the same. Batched and single
+is on for one conversation and off for parallel slots, where it is slower. Batched and single
 decodes round differently, so a near tie between two tokens may fall either way.
 
     >>> engine = LlamaEngine(Path("model-Q8_0.gguf"))
