@@ -12,20 +12,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from subterra.compile import train
-from subterra.compile.batches import batches
+from subterra.compile.batches import token_count
 from subterra.compile.dialogue import Dialogue, read_dialogues
-from subterra.compile.memory import keep_freed_memory
-from subterra.compile.model import load_trainable
-from subterra.compile.recipe import encode
 from subterra.compile.settings import TrainSettings
 from subterra.compile.user_bank import load_bank
 from subterra.compile.validation import load_procedure
 from subterra.models.resolve import resolve_base
-from subterra.runtime.chatml import ChatFormat, ChatTokenizer
-from subterra.runtime.threads import usable_threads
 
 
 def prepare(request: dict[str, Any], count: int) -> train.Job:
@@ -40,29 +33,18 @@ def prepare(request: dict[str, Any], count: int) -> train.Job:
     )
 
 
-def train_once(job: train.Job, dialogues: list[Dialogue]) -> dict[str, float]:
+def train_once(run: train.Run, dialogues: list[Dialogue]) -> dict[str, float]:
     """Train one pass over the dialogues; loading is not timed, tokenizing is."""
-    settings, procedure = job.settings, job.procedure
-    run = train._Run(job, load_trainable(job.base, settings))
-    tokenizer = ChatTokenizer(job.base.path, ChatFormat(system=procedure.system))
-    stream = batches(
-        iter(dialogues),
-        lambda d: encode(d, tokenizer, settings.recipe, procedure.slot_names, settings.weights),
-        size=settings.batch,
-        reply_share=settings.reply_share,
-        reply_weight=settings.weights.reply,
-        seed=settings.seed,
-    )
     steps = tokens = 0
-    begin, cpu_begin = time.perf_counter(), time.process_time()
-    for steps, batch in enumerate(stream, 1):
-        run._step(steps, batch)
-        tokens += batch.tokens
+    begin, cpu_begin = time.perf_counter(), run.processor_seconds()
+    for steps, group in enumerate(run.groups(iter(dialogues)), 1):
+        run.step(steps, group)
+        tokens += token_count(group)
     return {
         "steps": steps,
         "tokens": tokens,
         "seconds": round(time.perf_counter() - begin, 3),
-        "cpu_seconds": round(time.process_time() - cpu_begin, 3),
+        "cpu_seconds": round(run.processor_seconds() - cpu_begin, 3),
     }
 
 
@@ -71,11 +53,9 @@ def main() -> None:
     request = json.load(sys.stdin)
     found = list(read_dialogues(Path(request["dialogues"])))
     job = prepare(request, len(found))
-    keep_freed_memory()
-    torch.set_num_threads(usable_threads())
-    torch.set_flush_denormal(True)
-    train_once(job, found[: request["warm_up"]])
-    measured = train_once(job, found[request["warm_up"] :])
+    with train.start(job) as run:
+        train_once(run, found[: request["warm_up"]])
+        measured = train_once(run, found[request["warm_up"] :])
     print(json.dumps(measured))
 
 

@@ -19,7 +19,7 @@ from subterra.compile.checkpoint import Checkpoint, save_checkpoint
 from subterra.runtime.errors import ResourceError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
-big = Checkpoint(1, "a", [torch.zeros(1 << 16)], {}, {}, [], torch.zeros(1))
+big = Checkpoint(1, "a", torch.zeros(1 << 16), {}, {}, [])
 try:
     save_checkpoint(Path(sys.argv[1]), big)
 except ResourceError as error:
@@ -31,11 +31,10 @@ def checkpoint(step: int = 3) -> Checkpoint:
     return Checkpoint(
         step=step,
         fingerprint="run a",
-        parameters=[torch.ones(2, 3)],
+        parameters=torch.ones(6),
         optimiser={"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"lr": 0.1}]},
         best={"a.lora_A.weight": torch.zeros(2, dtype=torch.bfloat16)},
         history=[{"step": 3, "loss": 0.5, "exact": 0.25, "turns": 8}],
-        random=torch.get_rng_state(),
     )
 
 
@@ -49,9 +48,8 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
         written.optimiser,
         written.history,
     )
-    assert torch.equal(found.parameters[0], written.parameters[0])
+    assert torch.equal(found.parameters, written.parameters)
     assert torch.equal(found.best["a.lora_A.weight"], written.best["a.lora_A.weight"])
-    assert torch.equal(found.random, written.random)
 
 
 def test_another_run_does_not_resume_from_it(tmp_path: Path) -> None:

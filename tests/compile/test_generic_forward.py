@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from subterra.compile.generic_forward import GenericForward
-from subterra.compile.train import forward_of
+from subterra.compile.learner import forward_of
 
 
 def gpt2() -> Any:

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from subterra.compile.generic_forward import GenericForward
+from subterra.compile.learner import forward_of
 from subterra.compile.llama_forward import LlamaForward
 from subterra.compile.model import load_trainable
 from subterra.compile.settings import TrainSettings
-from subterra.compile.train import forward_of
 from subterra.compile.validate import Forward
 from subterra.models.resolve import resolve_base
 

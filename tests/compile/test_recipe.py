@@ -9,14 +9,12 @@ from numpy.typing import NDArray
 
 from subterra.compile.dialogue import Dialogue
 from subterra.compile.procedure import Procedure
-from subterra.compile.recipe import RECIPES, Encoded, Recipe, Weights, assistant_text, encode
+from subterra.compile.recipe import RECIPES, Encoded, Kind, Recipe, Weights, assistant_text, encode
 from subterra.compile.teacher_bank import dialogues
 from subterra.compile.user_bank import UserBank
 from subterra.runtime.chatml import ChatTokenizer
 from subterra.runtime.engine import Slots
 from subterra.runtime.session import Session
-
-WEIGHTS = Weights(state=1.0, reply=0.25)
 
 
 @pytest.fixture
@@ -24,16 +22,16 @@ def sample(kettle: Procedure, kettle_bank: UserBank) -> list[Dialogue]:
     return [*islice(dialogues(kettle, kettle_bank, 0), 8)]
 
 
-def spans(encoded: Encoded, weight: float) -> list[list[int]]:
-    """List the runs of tokens that have this weight."""
+def spans(encoded: Encoded, kind: Kind) -> list[list[int]]:
+    """List the runs of tokens of this kind."""
     found: list[list[int]] = []
-    before = -1.0
-    for token, count in zip(encoded.ids, encoded.weights, strict=True):
-        if count == weight:
-            if before != weight:
+    before: Kind | None = None
+    for token, found_kind in zip(encoded.ids, encoded.kinds, strict=True):
+        if found_kind == kind:
+            if before != kind:
                 found.append([])
             found[-1].append(token)
-        before = count
+        before = found_kind
     return found
 
 
@@ -47,22 +45,22 @@ def test_the_traced_text_opens_with_the_state_line(
     assert assistant_text(opening, "plain", kettle.slot_names) == "Leak or cold, and who?"
 
 
-def test_the_state_weight_lies_on_the_state_lines_alone(
+def test_state_are_the_state_lines_alone(
     sample: list[Dialogue], tokenizer: ChatTokenizer, kettle: Procedure
 ) -> None:
     for dialogue in sample:
-        encoded = encode(dialogue, tokenizer, "traced", kettle.slot_names, WEIGHTS)
-        lines = [tokenizer.decode(span) for span in spans(encoded, WEIGHTS.state)]
+        encoded = encode(dialogue, tokenizer, "traced", kettle.slot_names)
+        lines = [tokenizer.decode(span) for span in spans(encoded, Kind.STATE)]
         texts = [assistant_text(t, "traced", kettle.slot_names) for t in dialogue.turns]
         assert lines == [text.partition("\n")[0] + "\n" for text in texts]
 
 
-def test_the_reply_and_the_end_of_turn_have_the_replys_weight(
+def test_reply_are_the_replies_with_their_end_of_turn(
     sample: list[Dialogue], tokenizer: ChatTokenizer, kettle: Procedure
 ) -> None:
     for dialogue in sample:
-        encoded = encode(dialogue, tokenizer, "traced", kettle.slot_names, WEIGHTS)
-        learnt = spans(encoded, WEIGHTS.reply)
+        encoded = encode(dialogue, tokenizer, "traced", kettle.slot_names)
+        learnt = spans(encoded, Kind.REPLY)
         assert [tokenizer.decode(span) for span in learnt] == [t.reply for t in dialogue.turns]
         assert all(span[-1] == tokenizer.end_of_turn_id for span in learnt)
 
@@ -72,18 +70,18 @@ def test_nothing_of_the_system_or_the_user_is_learnt(
     sample: list[Dialogue], tokenizer: ChatTokenizer, kettle: Procedure, recipe: Recipe
 ) -> None:
     for dialogue in sample:
-        encoded = encode(dialogue, tokenizer, recipe, kettle.slot_names, WEIGHTS)
-        learnt = [i for i, weight in zip(encoded.ids, encoded.weights, strict=True) if weight]
+        encoded = encode(dialogue, tokenizer, recipe, kettle.slot_names)
+        learnt = [i for i, kind in zip(encoded.ids, encoded.kinds, strict=True) if kind]
         texts = [assistant_text(t, recipe, kettle.slot_names) for t in dialogue.turns]
         assert tokenizer.decode(learnt) == "".join(texts)
-        assert len(encoded.ids) == len(encoded.weights)
+        assert len(encoded.ids) == len(encoded.kinds)
 
 
 def test_a_plain_dialogue_has_no_state_to_learn(
     sample: list[Dialogue], tokenizer: ChatTokenizer, kettle: Procedure
 ) -> None:
-    encoded = encode(sample[0], tokenizer, "plain", kettle.slot_names, WEIGHTS)
-    assert set(encoded.weights) == {0.0, WEIGHTS.reply}
+    encoded = encode(sample[0], tokenizer, "plain", kettle.slot_names)
+    assert set(encoded.kinds) == {Kind.READ, Kind.REPLY}
 
 
 def test_a_token_across_the_border_belongs_to_the_state_line(
@@ -104,8 +102,31 @@ def test_a_token_across_the_border_belongs_to_the_state_line(
 
     opening = Dialogue((), sample[0].turns[:1])
     joined: ChatTokenizer = Joining()  # type: ignore[assignment]
-    encoded = encode(opening, joined, "traced", kettle.slot_names, WEIGHTS)
-    assert [weight for weight in encoded.weights if weight] == [1.0, 0.25, 0.25]
+    encoded = encode(opening, joined, "traced", kettle.slot_names)
+    assert [kind for kind in encoded.kinds if kind] == [Kind.STATE, Kind.REPLY, Kind.REPLY]
+
+
+def test_a_choice_between_facts_is_marked_in_the_reply_alone(
+    sample: list[Dialogue], tokenizer: ChatTokenizer, kettle: Procedure
+) -> None:
+    encoded = encode(
+        sample[0], tokenizer, "traced", kettle.slot_names, lambda reply: [True] * len(reply)
+    )
+    chosen = [tokenizer.decode(span) for span in spans(encoded, Kind.CHOICE)]
+    assert chosen == [turn.reply for turn in sample[0].turns]
+    assert spans(encoded, Kind.STATE) == spans(
+        encode(sample[0], tokenizer, "traced", kettle.slot_names), Kind.STATE
+    )
+
+
+def test_every_kind_has_its_weight() -> None:
+    weights = Weights(state=4.0, choice=3.0, reply=2.0).by_kind()
+    assert [weights[kind] for kind in (Kind.READ, Kind.REPLY, Kind.CHOICE, Kind.STATE)] == [
+        0.0,
+        2.0,
+        3.0,
+        4.0,
+    ]
 
 
 class Recited:
@@ -145,7 +166,7 @@ def test_a_session_feeds_the_tokens_that_training_read(
     sample: list[Dialogue], tokenizer: ChatTokenizer, kettle: Procedure, recipe: Recipe
 ) -> None:
     for dialogue in sample:
-        encoded = encode(dialogue, tokenizer, recipe, kettle.slot_names, WEIGHTS)
+        encoded = encode(dialogue, tokenizer, recipe, kettle.slot_names)
         texts = [assistant_text(turn, recipe, kettle.slot_names) for turn in dialogue.turns]
         replies = [tokenizer.encode_text(text) for text in texts]
         engine = Recited(replies, tokenizer.vocab_size)
@@ -162,4 +183,4 @@ def test_a_session_feeds_the_tokens_that_training_read(
         assert session.tokens == list(encoded.ids)
         for prompt in engine.prompts:
             assert encoded.ids[: len(prompt)] == tuple(prompt)
-            assert encoded.weights[len(prompt)] > 0
+            assert encoded.kinds[len(prompt)] != Kind.READ

@@ -1,4 +1,4 @@
-"""Validation: a turn counts when its whole state line is right."""
+"""Validation: a turn counts when its state line and its choice of facts are right."""
 
 import pytest
 import torch
@@ -6,10 +6,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from subterra.compile.batches import Batch, collate
-from subterra.compile.recipe import Encoded, Weights
-from subterra.compile.validate import Validation, validate
+from subterra.compile.recipe import Encoded, Kind
+from subterra.compile.validate import Counts, Validation, validate
 
-WEIGHTS = Weights(state=1.0, reply=0.3)
 VOCABULARY = 10
 
 
@@ -30,39 +29,55 @@ class Knowing:
 
 @pytest.fixture
 def batch() -> Batch:
-    """Return two rows: state lines of two and one tokens, and of two tokens."""
-    state, reply = WEIGHTS.state, WEIGHTS.reply
-    first = Encoded((1, 2, 3, 4, 5, 6, 7), (0, state, state, reply, 0, state, reply))
-    second = Encoded((1, 3, 5, 7), (0, state, state, reply))
+    """Return two rows: a turn of two state tokens, one of a state token and a choice, and one."""
+    read, reply, choice, state = Kind
+    first = Encoded((1, 2, 3, 4, 5, 6, 7), (read, state, state, reply, read, state, choice))
+    second = Encoded((1, 3, 5, 7), (read, state, state, reply))
     return collate([first, second])
 
 
+def found(batch: Batch, wrong: list[tuple[int, int]], step: int = 0) -> Validation:
+    return Validation.of(validate(Knowing(batch, wrong), [batch]), step)
+
+
 def test_a_model_that_knows_all_is_exact(batch: Batch) -> None:
-    found = validate(Knowing(batch, []), [batch], WEIGHTS, 7)
-    assert (found.step, found.exact, found.turns) == (7, 1.0, 3)
-    assert found.loss < 1e-3
+    result = found(batch, [], 7)
+    assert (result.step, result.exact, result.turns) == (7, 1.0, 3)
+    assert result.loss < 1e-3
 
 
-def test_one_wrong_token_costs_its_state_line_and_no_other(batch: Batch) -> None:
-    found = validate(Knowing(batch, [(0, 2)]), [batch], WEIGHTS, 0)
-    assert found.exact == pytest.approx(2 / 3)
-    assert found.loss == pytest.approx(20 / 5, rel=0.01)
+def test_one_wrong_token_costs_its_turn_and_no_other(batch: Batch) -> None:
+    result = found(batch, [(0, 2)])
+    assert result.exact == pytest.approx(2 / 3)
+    assert result.loss == pytest.approx(20 / 6, rel=0.01)
 
 
-def test_the_reply_does_not_count_beside_a_state_line(batch: Batch) -> None:
-    assert validate(Knowing(batch, [(0, 3), (1, 3)]), [batch], WEIGHTS, 0).exact == 1
+def test_a_wrong_choice_costs_the_turn_whose_state_was_right(batch: Batch) -> None:
+    assert found(batch, [(0, 6)]).exact == pytest.approx(2 / 3)
+    assert found(batch, [(0, 5), (0, 6)]).exact == pytest.approx(2 / 3)
+
+
+def test_the_rest_of_the_reply_does_not_count_beside_a_state_line(batch: Batch) -> None:
+    assert found(batch, [(0, 3), (1, 3)]).exact == 1
 
 
 def test_without_state_lines_the_replies_count(batch: Batch) -> None:
-    weights = torch.where(batch.weights > 0, WEIGHTS.reply, 0.0)
-    plain = Batch(batch.ids, weights, batch.tokens)
-    assert validate(Knowing(batch, []), [plain], WEIGHTS, 0).turns == 3
-    assert validate(Knowing(batch, [(1, 3)]), [plain], WEIGHTS, 0).exact == pytest.approx(2 / 3)
+    kinds = batch.kinds.where(batch.kinds == Kind.READ, torch.tensor(int(Kind.REPLY)))
+    plain = Batch(batch.ids, kinds)
+    assert found(plain, []).turns == 3
+    assert found(plain, [(1, 3)]).exact == pytest.approx(2 / 3)
+
+
+def test_counts_of_several_batches_add_up(batch: Batch) -> None:
+    once = validate(Knowing(batch, [(0, 2)]), [batch])
+    twice = validate(Knowing(batch, [(0, 2)]), [batch, batch])
+    assert (twice.turns, twice.right, twice.tokens) == (6, 4, 12)
+    assert once + once == twice
 
 
 def test_nothing_to_validate_is_no_success() -> None:
-    found = validate(Knowing(collate([Encoded((1,), (0.0,))]), []), [], WEIGHTS, 0)
-    assert (found.exact, found.turns) == (0, 0)
+    result = Validation.of(Counts(), 0)
+    assert (result.exact, result.turns) == (0, 0)
 
 
 def test_more_exact_lines_win_and_then_the_lower_loss() -> None:
@@ -74,4 +89,4 @@ def test_more_exact_lines_win_and_then_the_lower_loss() -> None:
     assert better.better_than(worse)
     assert best.better_than(better)
     assert not best.better_than(best)
-    assert "80.0 % of 9 state lines" in worse.line()
+    assert "80.0 % of 9 turns" in worse.line()

@@ -31,11 +31,11 @@ class Checkpoint:
     step: int
     fingerprint: str
     """Settings and inputs of the run; another run does not resume from it."""
-    parameters: list[Tensor]
+    parameters: Tensor
+    """(N,), all trained ones in one vector."""
     optimiser: dict[str, Any]
     best: dict[str, Tensor]
     history: list[dict[str, Any]]
-    random: Tensor
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

@@ -58,6 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of data and initial weights")
     parser.add_argument(
+        "--processes", type=int, default=0, help="that train together (default: one a core)"
+    )
+    parser.add_argument(
         "--dialogues-only", action="store_true", help="write dialogues, train nothing"
     )
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
@@ -86,6 +89,7 @@ def run(args: argparse.Namespace) -> int:
             adapter,
             settings,
             args.continue_from,
+            args.processes,
         )
     if args.json:
         trained = None if args.dialogues_only else str(adapter)
@@ -125,6 +129,7 @@ def train_adapter(
     adapter: Path,
     settings: TrainSettings,
     start: Path | None = None,
+    processes: int = 0,
 ) -> Path:
     """Train unless the adapter is up to date with these inputs and settings.
 
@@ -137,6 +142,7 @@ def train_adapter(
         adapter: folder to write.
         settings: of the training.
         start: adapter to go on from.
+        processes: that train together; 0: one for each core.
     """
     base = resolve_base(base_name)
     source = path / FILE_NAME if path.is_dir() else path
@@ -159,7 +165,7 @@ def train_adapter(
         return adapter
     from subterra.compile.train import Job, train
 
-    return train(Job(base, procedure, bank, adapter, settings, start, card))
+    return train(Job(base, procedure, bank, adapter, settings, start, processes, card))
 
 
 def _up_to_date(adapter: Path, inputs: dict[str, str], base: Base, settings: TrainSettings) -> bool:
@@ -178,6 +184,8 @@ def _settings(args: argparse.Namespace) -> TrainSettings:
     for name in ("dialogues", "batch", "rank", "alpha"):
         if getattr(args, name) < 1:
             raise UsageError(f"--{name} must be at least 1", hint=f"subterra compile --{name} 2")
+    if args.processes < 0:
+        raise UsageError("--processes must not be negative", hint="--processes 1")
     if args.rate < 0:
         raise UsageError("--rate must not be negative", hint="--rate 1e-3")
     return replace(

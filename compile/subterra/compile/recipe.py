@@ -3,14 +3,15 @@
     plain    the dialogue alone (arXiv 2605.22502)
     traced   a state line in words before each reply
 
-Goes in: a dialogue. Comes out: token ids and a weight for each token (0: read, not learnt). Does
-not know models or optimisers.
+Goes in: a dialogue. Comes out: token ids and the kind of each token: what is only read, and what is
+learnt as state, as reply, or as the choice between facts. Does not know models or optimisers.
 
-    >>> encode(dialogue, tokenizer, "traced", slot_names=("issue", "device"), weights=Weights())
+    >>> encode(dialogue, tokenizer, "traced", slot_names=("issue", "device"))
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Literal, get_args
 
 from subterra.compile.dialogue import Dialogue, Turn, state_line
@@ -21,20 +22,40 @@ Recipe = Literal["plain", "traced"]
 RECIPES: tuple[Recipe, ...] = get_args(Recipe)
 
 
+class Kind(IntEnum):
+    """What a token is to the training loss."""
+
+    READ = 0
+    """Read, not learnt."""
+    REPLY = 1
+    CHOICE = 2
+    """A token of the reply at which the facts of the procedure part."""
+    STATE = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What a token's loss counts."""
+    """What the loss of a token counts, by kind."""
 
     state: float = 1.0
+    choice: float = 1.0
     reply: float = 0.3
+
+    def by_kind(self) -> tuple[float, ...]:
+        """List the weights in the order of `Kind`."""
+        return (0.0, self.reply, self.choice, self.state)
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One dialogue as tokens; `weights[i]` is what predicting `ids[i]` counts."""
+    """One dialogue as tokens; `kinds[i]` says what predicting `ids[i]` is to the loss."""
 
     ids: tuple[int, ...]
-    weights: tuple[float, ...]
+    kinds: tuple[Kind, ...]
+
+
+Choices = Callable[[Sequence[int]], Sequence[bool]]
+"""Tells of each token of a reply whether it decides between facts."""
 
 
 def assistant_text(turn: Turn, recipe: Recipe, slot_names: Sequence[str]) -> str:
@@ -49,29 +70,32 @@ def encode(
     tokenizer: ChatTokenizer,
     recipe: Recipe,
     slot_names: Sequence[str],
-    weights: Weights,
+    choices: Choices | None = None,
 ) -> Encoded:
     """Tokenize a dialogue, turn by turn, exactly as the runtime does."""
     ids = list(tokenizer.system_turn())
-    counts = [0.0] * len(ids)
+    kinds = [Kind.READ] * len(ids)
     for turn in dialogue.turns:
         if turn.user is not None:
-            _append(ids, counts, tokenizer.encode_turn("user", turn.user), 0.0)
-        _append(ids, counts, tokenizer.assistant_prefix(), 0.0)
+            _append(ids, kinds, tokenizer.encode_turn("user", turn.user), Kind.READ)
+        _append(ids, kinds, tokenizer.assistant_prefix(), Kind.READ)
         text = assistant_text(turn, recipe, slot_names)
         pieces = tokenizer.encode_text(text)
         head = _head_tokens(pieces, tokenizer, text, turn.reply)
-        _append(ids, counts, pieces[:head], weights.state)
-        _append(ids, counts, pieces[head:], weights.reply)
+        _append(ids, kinds, pieces[:head], Kind.STATE)
+        reply = pieces[head:]
+        marks = choices(reply) if choices else [False] * len(reply)
+        ids.extend(reply)
+        kinds.extend(Kind.CHOICE if mark else Kind.REPLY for mark in marks)
         end = tokenizer.turn_end()
-        _append(ids, counts, end[:1], weights.reply)
-        _append(ids, counts, end[1:], 0.0)
-    return Encoded(tuple(ids), tuple(counts))
+        _append(ids, kinds, end[:1], Kind.REPLY)
+        _append(ids, kinds, end[1:], Kind.READ)
+    return Encoded(tuple(ids), tuple(kinds))
 
 
-def _append(ids: list[int], counts: list[float], tokens: Sequence[int], weight: float) -> None:
+def _append(ids: list[int], kinds: list[Kind], tokens: Sequence[int], kind: Kind) -> None:
     ids.extend(tokens)
-    counts.extend([weight] * len(tokens))
+    kinds.extend([kind] * len(tokens))
 
 
 def _head_tokens(pieces: Sequence[int], tokenizer: ChatTokenizer, text: str, reply: str) -> int:

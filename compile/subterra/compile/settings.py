@@ -16,7 +16,7 @@ class TrainSettings:
     method: Method = "lora"
     dialogues: int = 3000
     """Dialogues to train on, each read once, in fresh wording."""
-    batch: int = 3
+    batch: int = 4
     """Dialogues an optimiser step. Small: steps matter more than tokens a step."""
     rank: int = 16
     alpha: int = 32

@@ -1,7 +1,8 @@
-"""Teacher-forced validation: how often a whole state line is right, and the loss.
+"""Teacher-forced validation: how often a turn's deciding tokens are all right, and the loss.
 
-Goes in: a forward pass and encoded validation dialogues. Comes out: a `Validation`. Cheap enough to
-run during training; the real measure is `subterra score`.
+Goes in: a forward pass and encoded validation dialogues. Comes out: `Counts`, which add up over
+processes, and the `Validation` made of them. Cheap enough to run during training; the real measure
+is `subterra score`.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from subterra.compile.batches import Batch
-from subterra.compile.recipe import Weights
+from subterra.compile.recipe import Kind
 
 
 class Forward(Protocol):
@@ -27,18 +28,48 @@ class Forward(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Counts:
+    """What was found on some of the validation dialogues."""
+
+    turns: int = 0
+    right: int = 0
+    tokens: int = 0
+    loss: float = 0.0
+    """Sum over the tokens."""
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(
+            self.turns + other.turns,
+            self.right + other.right,
+            self.tokens + other.tokens,
+            self.loss + other.loss,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Validation:
     """Figures on the validation split at one step."""
 
     step: int
     loss: float
-    """Mean loss of the state line's tokens (of the reply's, where there is no state line)."""
+    """Mean loss of the tokens that decide (of the whole reply, where there is no state line)."""
     exact: float
-    """Share of assistant turns whose whole state line is right (greedy, teacher-forced)."""
+    """Share of assistant turns whose state line and choice of facts are right (greedy,
+    teacher-forced)."""
     turns: int
 
+    @classmethod
+    def of(cls, counts: Counts, step: int) -> "Validation":
+        """Turn counts into rates."""
+        return cls(
+            step,
+            counts.loss / max(counts.tokens, 1),
+            counts.right / max(counts.turns, 1),
+            counts.turns,
+        )
+
     def key(self) -> tuple[float, float]:
-        """Sort key: more exact state lines first, then lower loss."""
+        """Sort key: more exact turns first, then lower loss."""
         return (self.exact, -self.loss)
 
     def better_than(self, other: "Validation") -> bool:
@@ -48,36 +79,35 @@ class Validation:
     def line(self) -> str:
         """One line for the terminal."""
         return (
-            f"validation at step {self.step}: {100 * self.exact:.1f} % of {self.turns} state lines"
-            f" exact, loss {self.loss:.4f}"
+            f"validation at step {self.step}: {100 * self.exact:.1f} % of {self.turns} turns exact"
+            f" (state line and choice of facts), loss {self.loss:.4f}"
         )
 
 
 @torch.no_grad()
-def validate(forward: Forward, batches: Sequence[Batch], weights: Weights, step: int) -> Validation:
-    """Read every validation batch once."""
-    turns = right = tokens = 0
-    loss = 0.0
-    for batch in batches:
-        state = batch.weights == weights.state
-        if not state.any():
-            state = batch.weights > 0
-        hidden = forward(batch.ids)
-        wanted = state[:, 1:]
-        logits = forward.logits(hidden[:, :-1][wanted])  # (N, V)
-        gold = batch.ids[:, 1:][wanted]
-        loss += float(functional.cross_entropy(logits, gold, reduction="sum"))
-        tokens += gold.numel()
-        hits = torch.zeros_like(state)
-        hits[:, 1:][wanted] = logits.argmax(-1) == gold
-        for row in range(state.shape[0]):
-            for start, end in _spans(state[row]):
-                turns += 1
-                right += bool(hits[row, start:end].all())
-    return Validation(step, loss / max(tokens, 1), right / max(turns, 1), turns)
+def validate(forward: Forward, batches: Sequence[Batch]) -> Counts:
+    """Read every batch once."""
+    return sum((_read(forward, batch) for batch in batches), Counts())
 
 
-def _spans(mask: Tensor) -> list[tuple[int, int]]:
-    edges = torch.diff(mask.int(), prepend=torch.zeros(1), append=torch.zeros(1)).nonzero()
-    points = edges.flatten().tolist()
-    return list(zip(points[::2], points[1::2], strict=True))
+def _read(forward: Forward, batch: Batch) -> Counts:
+    state = batch.kinds == Kind.STATE
+    deciding = state | (batch.kinds == Kind.CHOICE) if state.any() else batch.kinds != Kind.READ
+    hidden = forward(batch.ids)
+    wanted = deciding[:, 1:]
+    logits = forward.logits(hidden[:, :-1][wanted])  # (N, V)
+    gold = batch.ids[:, 1:][wanted]
+    loss = float(functional.cross_entropy(logits, gold, reduction="sum"))
+    turn = _turns(state if state.any() else deciding)  # (B, T)
+    here = turn[:, 1:][wanted]
+    wrong = len(set(here[logits.argmax(-1) != gold].tolist()))
+    turns = len(set(here.tolist()))
+    return Counts(turns, turns - wrong, gold.numel(), loss)
+
+
+def _turns(mask: Tensor) -> Tensor:
+    """Number the stretches of a mask (B, T); a position takes the number of the last begun."""
+    before = functional.pad(mask[:, :-1], (1, 0))
+    begins = (mask & ~before).int()
+    count = begins.cumsum(1)
+    return count + torch.arange(mask.shape[0])[:, None] * (mask.shape[1] + 1)

@@ -18,8 +18,6 @@ from subterra.quantize.report_data import Scorer, ScoreSummary
 from subterra.runtime.chatml import ChatFormat, ChatTokenizer
 from subterra.runtime.errors import InputError
 
-EVERY_TOKEN = recipes.Weights(state=1.0, reply=1.0)
-
 
 @dataclass(frozen=True, slots=True)
 class Agent:
@@ -84,8 +82,8 @@ def held_out_texts(merged: Path, dialogues: Path, limit: int) -> list[ScoredText
 
 def encode(tokenizer: ChatTokenizer, agent: Agent, dialogue: Dialogue) -> ScoredText:
     """Tokenize a dialogue as in training; the replies and their end of turn are counted."""
-    encoded = recipes.encode(dialogue, tokenizer, agent.recipe, agent.slots, EVERY_TOKEN)
-    return ScoredText(encoded.ids, [weight > 0 for weight in encoded.weights])
+    encoded = recipes.encode(dialogue, tokenizer, agent.recipe, agent.slots)
+    return ScoredText(encoded.ids, [kind != recipes.Kind.READ for kind in encoded.kinds])
 
 
 def make_scorer(options: ScoreOptions) -> Scorer | None:
