@@ -206,3 +206,11 @@ def test_the_meaning_fits_the_key(kettle: Procedure, kettle_bank: UserBank, seed
     said = talker.say("hello", frozenset(), {"fault": None, "owner": None})
     assert said.message.intents[0] == said.key
     assert ("give_owner" in said.message.intents) == ("owner" in said.message.slots)
+
+
+def test_fresh_values_come_in_open_slots_alone(kettle: Procedure, kettle_bank: UserBank) -> None:
+    found = [*islice(stream(kettle, kettle_bank, temper=Temper(fresh=1)), 40)]
+    assert {s.slots["fault"] for s in found} == {"leak", "cold"}
+    assert not {s.slots["owner"] for s in found} <= set(kettle_bank.slots["owner"])
+    usual = [*islice(stream(kettle, kettle_bank), 40)]
+    assert {s.slots["owner"] for s in usual} <= set(kettle_bank.slots["owner"])

@@ -1,6 +1,7 @@
 """User wording: decks that wear out evenly, placeholders, noise."""
 
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from subterra.compile.user_bank import UserBank
-from subterra.compile.wording import CLEAN, TRAINING, Noise, WordingSource, disturb, placeholders
+from subterra.compile.wording import (
+    CLEAN,
+    TRAINING,
+    Noise,
+    WordingSource,
+    disturb,
+    placeholders,
+    vary,
+)
 
 ONE = Noise(typo=1.0)
 
@@ -116,3 +125,31 @@ def test_each_disturbance_does_what_its_name_says() -> None:
     assert disturb("ok", Noise(case=1), random.Random(0)) in ("ok", "OK")
     assert disturb("no sound", Noise(opener=1), rng).endswith(" no sound")
     assert disturb("no sound.", Noise(closer=1), rng).startswith("no sound")
+
+
+def test_a_value_that_is_copied_word_for_word_is_spared_by_noise(kettle_bank: UserBank) -> None:
+    loud = Noise(typo=1, case=1, punctuation=1, opener=1, closer=1)
+    texts = WordingSource(kettle_bank, random.Random(0), loud)
+    spoken = [texts.text("say_leak", {"owner": "Dr. Quill-Øst"}) for _ in range(40)]
+    assert all("Dr. Quill-Øst" in text for text in spoken)
+    assert len(set(spoken)) > 10
+
+
+def test_other_phrases_of_a_value_are_disturbed(kettle_bank: UserBank) -> None:
+    texts = WordingSource(kettle_bank, random.Random(0), Noise(typo=1))
+    spoken = [texts.text("give_owner", {"fault": "leak", "owner": "Anna"}) for _ in range(60)]
+    assert any(not any(p in text for p in kettle_bank.slots["fault"]["leak"]) for text in spoken)
+
+
+@pytest.mark.parametrize("value", ["12 to 19 May", "KX-4471", "$1,200", "Lisbon", "two adults"])
+def test_a_varied_value_is_like_the_one_it_came_from(value: str) -> None:
+    found = {vary(value, random.Random(seed)) for seed in range(60)}
+    assert len(found) > 20
+    for other in found:
+        assert re.sub(r"\d+", "0", other) == re.sub(r"\d+", "0", value) or (
+            len(other) == len(value) and sum(map(str.__ne__, other, value)) <= 1
+        )
+
+
+def test_a_value_too_short_to_vary_stays() -> None:
+    assert vary("UK", random.Random(0)) == "UK"

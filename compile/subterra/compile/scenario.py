@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from subterra.compile.policy import Message, State, move
 from subterra.compile.procedure import Node, Procedure, Slot
 from subterra.compile.user_bank import UserBank
-from subterra.compile.wording import WordingSource, placeholders
+from subterra.compile.wording import WordingSource, placeholders, vary
 
 MAX_CORRECTIONS = 2
 """Times a user takes the trouble to correct an agent that misheard."""
@@ -31,6 +31,8 @@ class Temper:
     """A slot is first told wrongly and corrected later, per conversation."""
     detour: float = 0.4
     """Facts are told piece by piece where they could be told at once, per user turn."""
+    fresh: float = 0.0
+    """The value of an open slot is one that no bank holds, per slot: it teaches copying."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ def scenarios(
     correctable = [name for name in correctable if len(values[name]) > 1]
     while paths:
         for path in rng.sample(list(paths), len(paths)):
-            slots = _slots_on(procedure, path, values, rng)
+            slots = _slots_on(procedure, path, values, temper.fresh, rng)
             wrong = None
             if rng.random() < temper.false_start and correctable:
                 name = rng.choice(correctable)
@@ -90,9 +92,14 @@ def _slots_on(
     procedure: Procedure,
     path: Sequence[str],
     values: Mapping[str, Sequence[str]],
+    fresh: float,
     rng: random.Random,
 ) -> dict[str, str]:
     slots = {name: rng.choice(known) for name, known in values.items()}
+    implied = {name for intent in procedure.intents for name, _ in intent.sets}
+    for slot in procedure.slots:
+        if not slot.values and slot.name not in implied and rng.random() < fresh:
+            slots[slot.name] = vary(slots[slot.name], rng)
     for hub in procedure.of_kind("hub"):
         for edge in hub.edges:
             if edge.to in path and procedure.node(edge.to).kind == "agent":

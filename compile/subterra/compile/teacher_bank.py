@@ -19,6 +19,7 @@ from subterra.compile.speech import reply
 from subterra.compile.user_bank import UserBank
 from subterra.compile.wording import TRAINING, Noise, WordingSource
 
+TEMPER = Temper(fresh=0.5)
 MAX_TURNS = 40
 """A dialogue longer than this is cut; no path of a sensible procedure comes near it."""
 
@@ -29,7 +30,7 @@ def dialogues(
     seed: int,
     *,
     noise: Noise = TRAINING,
-    temper: Temper = Temper(),  # noqa: B008 - frozen
+    temper: Temper = TEMPER,
 ) -> Iterator[Dialogue]:
     """Yield gold dialogues without end; the same seed gives the same dialogues."""
     rng = random.Random(seed)

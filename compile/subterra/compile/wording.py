@@ -18,6 +18,11 @@ from subterra.compile.user_bank import UserBank
 
 PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 
+MONTH_DAYS = 31
+VOWELS, CONSONANTS = "aeiou", "bdfglmnprstv"
+PRIVATE_USE = 0xE000
+"""First of the characters that stand for a phrase that noise leaves alone."""
+
 OPENERS = (
     "hi,", "hello,", "hey,", "ok,", "well,", "um,", "so", "ok so", "right,", "look,", "yeah,",
     "hmm,", "alright,", "good morning,", "hello there,", "sorry,", "listen,", "oh,", "actually,",
@@ -74,17 +79,26 @@ class WordingSource:
 
         Raises:
             KeyError: the bank has no such wording; ask `shapes` first.
+
+        A phrase that is the slot's value word for word is left as it is: the agent must copy it.
         """
         wanted = frozenset(slots)
         text = self._draw(
             (key, *sorted(wanted)),
             [w for w in self._bank.intents[key] if placeholders(w) == wanted],
         )
+        copied: dict[str, str] = {}
         for name in sorted(wanted):  # a set's own order differs from process to process
             value = slots[name]
-            phrases = self._bank.slots[name][value]
-            text = text.replace("{" + name + "}", self._draw(("slot", name, value), list(phrases)))
-        return disturb(text, self._noise, self._rng)
+            phrases = self._bank.slots[name].get(value, (value,))
+            phrase = self._draw(("slot", name, value), list(phrases))
+            if phrase == value:
+                copied[phrase], phrase = chr(PRIVATE_USE + len(copied)), ""
+            text = text.replace("{" + name + "}", phrase or copied[value])
+        text = disturb(text, self._noise, self._rng)
+        for phrase, mark in copied.items():
+            text = text.replace(mark, phrase)
+        return text
 
     def _draw(self, deck_key: tuple[str, ...], cards: list[str]) -> str:
         deck = self._decks.get(deck_key)
@@ -116,6 +130,25 @@ def disturb(text: str, noise: Noise, rng: random.Random) -> str:
         for _ in range(rng.choice((1, 1, 2))):
             text = _typo(text, rng)
     return text.strip() or "?"
+
+
+def vary(value: str, rng: random.Random) -> str:
+    """Make a value that is like this one, but in no list: other digits, or one other letter."""
+    if any(c.isdigit() for c in value):
+        return re.sub(r"\d+", lambda number: _number(number[0], rng), value)
+    spots = [i for i, c in enumerate(value) if c.isascii() and c.isalpha() and c.islower()]
+    if len(spots) < 4:
+        return value
+    i = rng.choice(spots)
+    return (
+        value[:i] + rng.choice("aeiou" if value[i] in "aeiou" else "bdfglmnprstv") + value[i + 1 :]
+    )
+
+
+def _number(digits: str, rng: random.Random) -> str:
+    if len(digits) < 3 and int(digits) <= MONTH_DAYS:
+        return str(rng.randint(1, MONTH_DAYS))
+    return str(rng.randint(1, 9)) + "".join(str(rng.randint(0, 9)) for _ in digits[1:])
 
 
 def _typo(text: str, rng: random.Random) -> str:
