@@ -1,8 +1,8 @@
 """Acyclic paths of a procedure: the ways from the start to a terminal.
 
 Goes in: a procedure. Comes out: node sequences, lazily, and how many there are. On a path no agent
-or terminal node comes twice; hubs are decisions and may be passed again. Tests on slots and flags
-are not weighed: only which nodes lead to which.
+or terminal node comes twice; hubs are decisions and may be passed again. An edge is followed only
+where its tests agree with what the path has settled: an auto claim has no home steps on its path.
 
     >>> count_paths(procedure)
     PathCount(value=68, exact=True)
@@ -11,6 +11,7 @@ are not weighed: only which nodes lead to which.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from subterra.compile.assumptions import Assumptions, followers, opening
 from subterra.compile.procedure import Procedure
 
 MAX_STEPS = 200_000
@@ -33,10 +34,10 @@ def acyclic_paths(procedure: Procedure) -> Iterator[tuple[str, ...]]:
     hubs = {node.name for node in procedure.of_kind("hub")}
     ends = {node.name for node in procedure.of_kind("terminal")}
     path = [procedure.start]
-    branches = [iter(procedure.node(procedure.start).targets())]
+    branches = [iter(followers(procedure, procedure.start, opening(procedure)).items())]
     while branches:
-        name = next(branches[-1], None)
-        if name is None:
+        name, assumptions = next(branches[-1], (None, None))
+        if name is None or assumptions is None:
             branches.pop()
             path.pop()
         elif not _may_follow(name, path, hubs):
@@ -45,14 +46,14 @@ def acyclic_paths(procedure: Procedure) -> Iterator[tuple[str, ...]]:
             yield (*path, name)
         else:
             path.append(name)
-            branches.append(iter(procedure.node(name).targets()))
+            branches.append(iter(followers(procedure, name, assumptions).items()))
 
 
 def count_paths(procedure: Procedure, max_steps: int = MAX_STEPS) -> PathCount:
     """Count the paths without listing them all.
 
-    What lies ahead depends on the node and on which nodes *still ahead* were visited, so equal
-    situations are counted once.
+    What lies ahead depends on the node, on what the path has settled, and on which nodes *still
+    ahead* were visited, so equal situations are counted once.
     """
     return _Counter(procedure, max_steps).count()
 
@@ -69,12 +70,13 @@ def _may_follow(name: str, path: list[str], hubs: set[str]) -> bool:
     return True
 
 
-Situation = tuple[str, frozenset[str]]
-"""A node, and the nodes ahead of it that may not be entered any more."""
+Situation = tuple[str, Assumptions, frozenset[str]]
+"""A node, what holds there, and the nodes ahead of it that may not be entered any more."""
 
 
 class _Counter:
     def __init__(self, procedure: Procedure, max_steps: int) -> None:
+        self._procedure = procedure
         self._targets = {node.name: node.targets() for node in procedure.nodes}
         self._hubs = frozenset(node.name for node in procedure.of_kind("hub"))
         self._ends = frozenset(node.name for node in procedure.of_kind("terminal"))
@@ -85,7 +87,7 @@ class _Counter:
 
     def count(self) -> PathCount:
         """Work through the situations, those ahead first; a stack of our own spares recursion."""
-        first = self._situation(self._start, frozenset())
+        first = self._situation(self._start, opening(self._procedure), frozenset())
         stack: list[tuple[Situation, Iterator[Situation]]] = [(first, self._next(first))]
         partial: list[int] = [0]
         while stack:
@@ -108,16 +110,16 @@ class _Counter:
         return PathCount(self._known[first], exact=True)
 
     def _next(self, situation: Situation) -> Iterator[Situation]:
-        name, barred = situation
-        for target in self._targets[name]:
+        name, assumptions, barred = situation
+        for target, then in followers(self._procedure, name, assumptions).items():
             if target not in barred:
-                yield self._situation(target, barred)
+                yield self._situation(target, then, barred)
 
-    def _situation(self, name: str, barred: frozenset[str]) -> Situation:
+    def _situation(self, name: str, assumptions: Assumptions, barred: frozenset[str]) -> Situation:
         """Enter a node: bar it, free the hubs if an agent spoke, forget what is out of reach."""
         if name not in self._hubs:
             barred = barred - self._hubs
-        return name, (barred | {name}) & self._ahead[name]
+        return name, assumptions, (barred | {name}) & self._ahead[name]
 
     def _reachable(self, name: str) -> frozenset[str]:
         found: set[str] = set()

@@ -180,7 +180,8 @@ class User:
         options = list(self._options(state))
         wanted = self._scenario.path[min(self._position + 1, len(self._scenario.path) - 1)]
         direct = [o for o in options if o[2] == wanted]
-        pieces = [o for o in options if o[3] and o[2] != wanted and self._leads_on(o[2])]
+        stray = self._pending is not None and not direct
+        pieces = [o for o in options if o[3] and o[2] != wanted and (stray or self._asks(o[2]))]
         later = [o for o in options if o[2] in self._scenario.path[self._position + 1 :]]
         if direct and pieces and self._rng.random() < self._scenario.temper.detour:
             chosen = pieces
@@ -193,9 +194,8 @@ class User:
         option = self._rng.choice([o for o in chosen if o[0] == key])
         return self._utter(option[0], option[1])
 
-    def _leads_on(self, node: str) -> bool:
-        """Tell whether the path goes on from there: a question, or the step that is corrected."""
-        return self._pending is not None or bool(self._procedure.node(node).asks)
+    def _asks(self, node: str) -> bool:
+        return bool(self._procedure.node(node).asks)
 
     def _options(self, state: State) -> Iterator[tuple[str, dict[str, str], str, bool]]:
         """Yield (bank key, slots named, node it leads to, whether it tells something new)."""

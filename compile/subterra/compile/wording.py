@@ -137,12 +137,12 @@ def vary(value: str, rng: random.Random) -> str:
     if any(c.isdigit() for c in value):
         return re.sub(r"\d+", lambda number: _number(number[0], rng), value)
     spots = [i for i, c in enumerate(value) if c.isascii() and c.isalpha() and c.islower()]
-    if len(spots) < 4:
+    if len(spots) < 3:
         return value
     i = rng.choice(spots)
-    return (
-        value[:i] + rng.choice("aeiou" if value[i] in "aeiou" else "bdfglmnprstv") + value[i + 1 :]
-    )
+    letters = VOWELS if value[i] in VOWELS else CONSONANTS
+    other = rng.choice([letter for letter in letters if letter != value[i]])
+    return value[:i] + other + value[i + 1 :]
 
 
 def _number(digits: str, rng: random.Random) -> str:
