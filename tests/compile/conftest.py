@@ -23,6 +23,7 @@ from subterra.compile.user_bank import UserBank, load_bank
 from subterra.compile.validation import load_procedure
 from subterra.compile.wording import WordingSource, placeholders
 from subterra.runtime.chatml import ChatFormat, ChatTokenizer
+from subterra.runtime.engine import Choose
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "zoom_support"
 ROOM = 1 << 20
@@ -214,6 +215,7 @@ class GoldEngine:
         max_tokens: int,
         stop: Collection[int],
         cancel: Callable[[], bool] | None = None,
+        choose: Choose | None = None,
     ) -> Iterator[int]:
         return iter(self.answer(tokens))
 
@@ -249,7 +251,13 @@ class GoldSlots:
         self._waiting: dict[int, list[int]] = {}
 
     def submit(
-        self, slot: int, tokens: Sequence[int], *, max_tokens: int, stop: Collection[int]
+        self,
+        slot: int,
+        tokens: Sequence[int],
+        *,
+        max_tokens: int,
+        stop: Collection[int],
+        choose: Choose | None = None,
     ) -> None:
         assert slot not in self._waiting
         self._waiting[slot] = self._engine.answer(tokens)

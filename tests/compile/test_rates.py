@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from subterra.compile.rates import Rate, mcnemar_exact, wilson
+from subterra.compile.rates import Rate, mcnemar_exact, paired_difference, wilson
 
 
 def test_wilson_gives_the_textbook_interval() -> None:
@@ -50,3 +50,17 @@ def test_mcnemar_without_discordant_pairs_is_one() -> None:
 def test_mcnemar_stands_large_counts() -> None:
     assert mcnemar_exact(2000, 2000) == 1.0
     assert mcnemar_exact(0, 4000) == 0.0
+
+
+def test_the_paired_difference_lies_in_its_interval_and_narrows_with_pairs() -> None:
+    few, many = paired_difference(2, 8, 50), paired_difference(20, 80, 500)
+    assert few[0] == many[0] == pytest.approx(0.12)
+    assert few[1] < 0.12 < few[2]
+    assert many[2] - many[1] < few[2] - few[1]
+
+
+def test_without_flips_the_difference_is_zero_but_not_certain() -> None:
+    difference, low, high = paired_difference(0, 0, 200)
+    assert difference == 0
+    assert -0.02 < low < 0 < high < 0.02
+    assert paired_difference(0, 0, 0) == (0.0, -1.0, 1.0)

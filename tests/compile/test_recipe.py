@@ -13,7 +13,7 @@ from subterra.compile.recipe import RECIPES, Encoded, Kind, Recipe, Weights, ass
 from subterra.compile.teacher_bank import dialogues
 from subterra.compile.user_bank import UserBank
 from subterra.runtime.chatml import ChatTokenizer
-from subterra.runtime.engine import Slots
+from subterra.runtime.engine import Choose, Slots
 from subterra.runtime.session import Session
 
 
@@ -147,6 +147,7 @@ class Recited:
         max_tokens: int,
         stop: Collection[int],
         cancel: Callable[[], bool] | None = None,
+        choose: Choose | None = None,
     ) -> Iterator[int]:
         self.prompts.append(list(tokens))
         return iter(next(self._replies))

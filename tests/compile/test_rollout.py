@@ -18,6 +18,7 @@ from subterra.compile.transcript import transcript
 from subterra.compile.user_bank import UserBank
 from subterra.compile.wording import WordingSource
 from subterra.runtime.chatml import ChatTokenizer
+from subterra.runtime.engine import Choose
 
 Talk = Callable[..., list[Conversation]]
 CALM = Temper(aside=0, false_start=0, detour=0)
@@ -118,7 +119,13 @@ class Mumbling:
         self._busy: list[int] = []
 
     def submit(
-        self, slot: int, tokens: Sequence[int], *, max_tokens: int, stop: Collection[int]
+        self,
+        slot: int,
+        tokens: Sequence[int],
+        *,
+        max_tokens: int,
+        stop: Collection[int],
+        choose: Choose | None = None,
     ) -> None:
         self.longest = max(self.longest, len(tokens))
         self._busy.append(slot)

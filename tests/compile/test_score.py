@@ -15,7 +15,8 @@ from subterra.compile.score import draw_scenarios, score_variant
 from subterra.compile.user_bank import UserBank, load_bank
 from subterra.runtime.chatml import ChatTokenizer
 from subterra.runtime.cli import main
-from subterra.runtime.errors import EngineError, UsageError
+from subterra.runtime.errors import EngineError, ScoreError, UsageError
+from subterra.runtime.files import sha256_file
 
 KEYS = {
     *("success", "failure", "terminal_accuracy", "hub_accuracy", "node_accuracy"),
@@ -183,3 +184,98 @@ def test_an_engine_is_closed_even_if_the_rollout_fails(
     assert main(["score", str(work), "--users", str(users)]) == EngineError.exit_code
     assert closed == ["engine"]
     assert "--parallel 1" in capsys.readouterr().err
+
+
+def test_a_missed_requirement_fails_with_figure_and_interval_after_the_document(
+    opened: list[Path], work: Path, users: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["score", str(work), "--users", str(users), "--variant", "Q4_0", "--json"]
+    options = ["--conversations", "10", "--require", "success >= 0.95, hub_accuracy>=0.5"]
+    assert main([*arguments, *options]) == ScoreError.exit_code
+    shown = capsys.readouterr()
+    found = json.loads(shown.out)
+    success = found["success"]
+    assert f"success is {success['value']:.4g} [" in shown.err
+    assert "n = 10, required >= 0.95" in shown.err
+    assert "hub_accuracy is" not in shown.err
+    assert [r["met"] for r in found["requirements"]] == [False, True]
+
+
+def test_a_requirement_that_is_met_passes_and_says_so(
+    opened: list[Path], work: Path, users: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["score", str(work), "--users", str(users), "--conversations", "10"]
+    assert main([*arguments, "--require", "success.low >= 0.7", "--require", "turns > 9"]) == 0
+    assert "met: success.low is 0.7225 [0.7225, 1], n = 10" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("expression", ["accuracy >= 0.9", "success", ""])
+def test_a_wrong_requirement_is_refused_before_anything_is_opened(
+    opened: list[Path],
+    work: Path,
+    users: Path,
+    expression: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code = main(["score", str(work), "--users", str(users), "--require", expression])
+    assert code == UsageError.exit_code
+    assert opened == []
+
+
+@pytest.mark.parametrize(
+    ("options", "held"), [([], True), (["--constrained"], True), (["--no-constrained"], False)]
+)
+def test_the_document_says_whether_state_lines_were_held_to_the_procedure(
+    opened: list[Path],
+    work: Path,
+    users: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    held: bool,
+) -> None:
+    found = document(capsys, work, "--users", users, "--conversations", 3, *options)
+    assert found["constrained"] is held
+
+
+def test_failures_are_explained_in_clusters(
+    opened: list[Path], work: Path, users: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [work, "--users", users, "--variant", "Q4_0", "--conversations", 10, "--explain"]
+    (cluster,) = document(capsys, *arguments)["clusters"]
+    assert (cluster["node"], cluster["fault"]) == ("done", "terminal")
+    assert any(line.startswith("!") for line in cluster["examples"][0]["transcript"])
+    assert main(["score", *map(str, arguments)]) == 0
+    assert "done: ended at the wrong terminal" in capsys.readouterr().out
+
+
+def test_an_agent_is_compared_with_another_variant_and_with_a_saved_score(
+    opened: list[Path], work: Path, users: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [work, "--users", users, "--conversations", 20]
+    live = document(capsys, *arguments, "--against", "Q4_0")["against"]
+    assert live["agent"] == "kettle Q4_0"
+    assert (live["lost"], len(live["gained"])) == ([], 20 - round(20 * live["success"]["value"]))
+    assert 0 < live["mcnemar_p"] < 0.05
+    assert opened == [work / "variants" / "Q8_0.gguf", work / "variants" / "Q4_0.gguf"]
+    saved = tmp_path / "score.json"
+    saved.write_text(json.dumps(document(capsys, *arguments, "--variant", "Q4_0")))
+    assert document(capsys, *arguments, "--against", saved)["against"] == live
+    assert main(["score", *map(str, arguments), "--against", str(saved)]) == 0
+    assert "only this succeeded" in capsys.readouterr().out
+    code = main(["score", *map(str, arguments), "--seed", "9", "--against", str(saved)])
+    assert code == UsageError.exit_code
+
+
+def test_a_score_says_which_bank_it_is_and_warns_of_the_training_bank(
+    opened: list[Path], work: Path, users: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["score", str(work), "--users", str(users), "--conversations", "2"]
+    assert main(arguments) == 0
+    shown = capsys.readouterr().err
+    assert f"users: {users}: the agent does not say" in shown
+    assert "warning" not in shown
+    path = work / "merged" / "subterra.json"
+    card = json.loads(path.read_text()) | {"inputs": {"users": sha256_file(users)}}
+    path.write_text(json.dumps(card))
+    assert main(arguments) == 0
+    assert "the score measures memory" in capsys.readouterr().err

@@ -1,12 +1,13 @@
 """User banks are checked against the procedure, and train and held-out banks are kept apart."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from subterra.compile.bank_document import fold
-from subterra.compile.procedure import Procedure
+from subterra.compile.procedure import Procedure, Slot
 from subterra.compile.user_bank import UserBank, assert_apart, load_bank
 from subterra.compile.validation import load_procedure
 from subterra.runtime.errors import UserBankError
@@ -227,3 +228,32 @@ def test_case_space_and_punctuation_are_folded(left: str, right: str) -> None:
 
 def test_what_is_only_punctuation_or_emoji_is_told_apart() -> None:
     assert len({fold("??"), fold("!"), fold("👍"), fold("{device}"), fold("device")}) == 5
+
+
+OPEN_SLOT = "  owner: {Anna: [Anna, Ann], Ben: [Ben, Benny], Cleo: [Cleo, Clea]}\n"
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ("  owner: {}\n", "'owner' has no values"),
+        ("  owner: []\n", "'owner' has no values"),
+        ("  owner:\n", "'owner' needs a list of values"),
+        ("", "'{owner}' is used, but 'slots' has no phrases for 'owner'"),
+    ],
+)
+def test_a_slot_without_values_is_reported(
+    kettle: Procedure, kettle_folder: Path, tmp_path: Path, changed: str, words: str
+) -> None:
+    text = (kettle_folder / "users" / "train.yaml").read_text()
+    (tmp_path / "bank.yaml").write_text(text.replace(OPEN_SLOT, changed))
+    with pytest.raises(UserBankError) as caught:
+        load_bank(tmp_path / "bank.yaml", kettle)
+    assert [line.split(": ", 1)[1] for line in str(caught.value).splitlines()] == [words]
+
+
+def test_an_open_slot_that_nothing_fills_is_reported(procedure: Procedure, tmp_path: Path) -> None:
+    (tmp_path / "bank.yaml").write_text(BANK)
+    spare = Slot("name", "who asks", (), "choose")
+    with pytest.raises(UserBankError, match="no values for the procedure's slot 'name'"):
+        load_bank(tmp_path / "bank.yaml", replace(procedure, slots=(*procedure.slots, spare)))

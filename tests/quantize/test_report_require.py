@@ -17,7 +17,7 @@ def test_requirements_that_hold_are_silent(sample_report: Report) -> None:
 def test_a_missed_requirement_is_named_with_its_value(sample_report: Report) -> None:
     found = missed("Q4_0.success >= 0.85, onnx-int8.bytes < 100e6", sample_report.to_json())
     assert found == [
-        "Q4_0.success is 0.695, required >= 0.85",
+        "Q4_0.success is 0.695 [0.628, 0.755], n = 200, required >= 0.85",
         "onnx-int8.bytes is 156237824, required < 100e6",
     ]
 

@@ -15,7 +15,7 @@ from subterra.quantize.quantize import Record
 from subterra.quantize.seal import SealOptions, commit, seal
 from subterra.runtime.bundle import open_bundle
 from subterra.runtime.cli import main
-from subterra.runtime.errors import BundleError, UsageError
+from subterra.runtime.errors import AdapterError, BundleError, UsageError
 from subterra.runtime.signing import SigningKey
 
 PROCEDURE = Path("examples/zoom_support/procedure.yaml").resolve()
@@ -73,6 +73,7 @@ def test_a_sealed_agent_opens_and_holds_what_was_chosen(work: Path) -> None:
     assert set(manifest.files) == {
         "tokenizer.json",
         "report.json",
+        "transitions.json",
         "model-Q8_0.gguf",
         "model-Q4_0.gguf",
         "onnx-int8/model.onnx",
@@ -82,6 +83,23 @@ def test_a_sealed_agent_opens_and_holds_what_was_chosen(work: Path) -> None:
     assert bundle.variant_path("onnx-int8").is_dir()
     for file in path.rglob("*"):
         assert stat.S_IMODE(file.stat().st_mode) & 0o444 == 0o444, file
+
+
+def test_the_legal_transitions_are_sealed_by_name_and_may_be_left_out(work: Path) -> None:
+    bundle = open_bundle(seal(work, PROCEDURE, KEY))
+    assert bundle.manifest.constrained
+    assert bundle.table is not None
+    assert bundle.table.start == "welcome"
+    assert not disclosed((bundle.path / "transitions.json").read_text(), wordings(PROCEDURE))
+    bare = open_bundle(seal(work, PROCEDURE, KEY, options=SealOptions(transitions=False)))
+    assert (bare.manifest.constrained, bare.table) == (False, None)
+    assert "transitions.json" not in bare.manifest.files
+
+
+def test_an_agent_without_state_lines_carries_no_transitions(work: Path) -> None:
+    note = {**NOTE, "recipe": "plain"}
+    (work / "merged" / "subterra.json").write_text(json.dumps(note))
+    assert open_bundle(seal(work, PROCEDURE, KEY)).table is None
 
 
 def test_the_same_input_gives_the_same_bytes(work: Path, tmp_path: Path) -> None:
@@ -165,7 +183,7 @@ def test_a_failure_leaves_the_old_bundle(work: Path) -> None:
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"name": "x"}', "\xff"])
 def test_a_damaged_note_is_named(work: Path, content: str) -> None:
     (work / "merged" / "subterra.json").write_text(content)
-    with pytest.raises(BundleError, match=r"subterra\.json"):
+    with pytest.raises((AdapterError, BundleError), match=r"subterra\.json"):
         seal(work, PROCEDURE, KEY)
 
 
@@ -179,6 +197,7 @@ def test_the_verb_makes_a_key_on_first_use_and_says_so(
     assert document["bundle"] == str(work / "zoom_support.agent")
     assert "next: subterra prove" in err
     assert main(["verify", document["bundle"]]) == 0
+    assert "held to    the legal transitions between 11 nodes" in capsys.readouterr().err
     assert main(["seal", str(work), "--procedure", str(PROCEDURE), "--variant", "Q8_0"]) == 0
     assert "made a signing key" not in capsys.readouterr().err
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from subterra.runtime.engine import Engine, Slots, check_prompt, common_prefix, open_engine
 from subterra.runtime.errors import EngineError, MissingExtraError, UsageError
@@ -229,6 +230,39 @@ def test_the_common_prefix_is_counted() -> None:
     assert common_prefix([1, 2, 3], [1, 2, 4, 5]) == 2
     assert common_prefix([], [1]) == 0
     assert common_prefix([1, 2], [1, 2]) == 2
+
+
+def test_the_caller_may_choose_the_tokens(open_tiny: OpenTiny) -> None:
+    engine = open_tiny()
+    seen: list[int] = []
+
+    def second_best(logits: NDArray[np.float32]) -> int:
+        assert logits.shape == (engine.vocab_size,)
+        seen.append(int(logits.argsort()[-2]))
+        return seen[-1]
+
+    reply = list(engine.generate(PROMPT, max_tokens=6, stop=[], choose=second_best))
+    assert reply == seen
+    rows = engine.logits([*PROMPT, *reply])[len(PROMPT) - 1 : -1]
+    assert all(row[token] < row.max() for row, token in zip(rows, reply, strict=True))
+    assert greedy(engine, PROMPT, 6) != reply
+
+
+def test_slots_choose_apart_from_one_another(open_tiny: OpenTiny) -> None:
+    engine = open_tiny()
+    plain = greedy(engine, PROMPT, 6)
+    slots = engine.slots(2)
+    slots.submit(0, PROMPT, max_tokens=6, stop=[], choose=lambda logits: 7)
+    slots.submit(1, PROMPT, max_tokens=6, stop=[])
+    finished: dict[int, list[int]] = {}
+    while len(finished) < 2:
+        finished.update(slots.step())
+    assert finished == {0: [7] * 6, 1: plain}
+    slots.submit(0, PROMPT, max_tokens=6, stop=[])
+    while not (again := slots.step()):
+        pass
+    assert again == [(0, plain)]
+    slots.close()
 
 
 def test_a_prompt_that_just_fits_passes() -> None:

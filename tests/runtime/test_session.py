@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from subterra.runtime.chatml import ChatFormat, ChatTokenizer
-from subterra.runtime.engine import Engine, Slots
+from subterra.runtime.engine import Choose, Engine, Slots
 from subterra.runtime.errors import EngineError, UsageError
 from subterra.runtime.session import Done, Event, Session, StateShown, TextDelta, TurnStats
 
@@ -41,6 +41,7 @@ class FakeEngine:
         max_tokens: int,
         stop: Collection[int],
         cancel: Callable[[], bool] | None = None,
+        choose: Choose | None = None,
     ) -> Iterator[int]:
         assert len(tokens) + max_tokens <= self.context_tokens
         assert list(stop) == [2]

@@ -160,6 +160,7 @@ class Steps:
             tokenizer=path,
             signer=object() if self._signed else None,
             variant=lambda _name: chosen,
+            table=None,
         )
 
     def lock_down(self, *, read: list[Path], write: list[Path], mode: str) -> GuardStatus:

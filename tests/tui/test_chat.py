@@ -67,6 +67,15 @@ def test_a_pipe_gets_plain_text(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\x1b" not in made["stdout"].getvalue() + said
 
 
+@pytest.mark.parametrize(("given", "held"), [([], True), (["--unconstrained"], False)])
+def test_the_agent_is_held_to_its_transitions_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, opened_with: dict[str, Any], given: list[str], held: bool
+) -> None:
+    streams(monkeypatch)
+    assert chat.run(arguments(*given)) == 0
+    assert opened_with["constrained"] is held
+
+
 @pytest.mark.usefixtures("opened_with")
 def test_a_script_is_played_and_states_are_shown(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -102,6 +111,7 @@ def test_the_options_reach_the_agent(
         "key": None,
         "allow_unsigned": False,
         "export_folder": tmp_path,
+        "constrained": True,
     }
 
 

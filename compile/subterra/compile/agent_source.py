@@ -12,6 +12,7 @@ from subterra.compile.recipe import RECIPES, Recipe
 from subterra.runtime.bundle import open_bundle
 from subterra.runtime.errors import UsageError
 from subterra.runtime.signing import VerifyKey
+from subterra.runtime.transition_table import TransitionTable
 
 FOLDER_ENGINE = {True: "onnxruntime", False: "llama.cpp"}
 """A variant that is a folder is ONNX, one that is a file is GGUF."""
@@ -28,6 +29,9 @@ class AgentSource:
     tokenizer: Path
     system: str
     recipe: Recipe
+    sealed: bool = False
+    table: TransitionTable | None = None
+    """The legal transitions that a sealed agent carries."""
 
 
 def find_agent(
@@ -50,6 +54,8 @@ def find_agent(
             bundle.tokenizer,
             manifest.system,
             known_recipe(manifest.recipe),
+            sealed=True,
+            table=bundle.table,
         )
     return _in_work_folder(path, variant or "Q8_0")
 

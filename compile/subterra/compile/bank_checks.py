@@ -8,7 +8,7 @@ warnings (a wording that means two things at one hub). Does not know how wording
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from subterra.compile.bank_document import SLOTS_KEY, BankDocument, Entry, fold
 from subterra.compile.procedure import Procedure, Slot
@@ -17,9 +17,14 @@ from subterra.compile.yaml_source import Problem, closest
 PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
-def fit_problems(bank: BankDocument, procedure: Procedure) -> Iterator[Problem]:
-    """Yield what keeps the bank from being used with the procedure."""
-    yield from _intent_problems(bank, procedure)
+def fit_problems(
+    bank: BankDocument, procedure: Procedure, lent: Collection[str] = ()
+) -> Iterator[Problem]:
+    """Yield what keeps the bank from being used with the procedure.
+
+    The bank may leave `lent` intents out: their wordings come from elsewhere.
+    """
+    yield from _intent_problems(bank, procedure, lent)
     yield from _slot_problems(bank, procedure)
     for wordings in bank.intents.values():
         for entry in wordings:
@@ -33,19 +38,27 @@ def fit_problems(bank: BankDocument, procedure: Procedure) -> Iterator[Problem]:
 
 def rivalries(bank: BankDocument, procedure: Procedure) -> Iterator[str]:
     """Yield a warning for each wording that means two things at one hub, or names two values."""
-    general = [intent.name for intent in procedure.corrections]
-    general += [aside.name for aside in procedure.asides]
-    groups = [
-        [name for edge in hub.edges for name in edge.intents] for hub in procedure.of_kind("hub")
-    ]
-    for group in groups:
-        names = dict.fromkeys((*group, *general))
+    for names in heard_together(procedure):
         yield from _rivals(bank, [(name, bank.intents.get(name, [])) for name in names])
     for slot, values in bank.slots.items():
         yield from _rivals(bank, [(f"{slot} {value}", held) for value, held in values.items()])
 
 
-def _intent_problems(bank: BankDocument, procedure: Procedure) -> Iterator[Problem]:
+def heard_together(procedure: Procedure) -> list[tuple[str, ...]]:
+    """List, for each hub, the intents that a message may have there."""
+    general = [intent.name for intent in procedure.corrections]
+    general += [aside.name for aside in procedure.asides]
+    every = [intent.name for intent in procedure.intents]
+    groups = [
+        [name for edge in hub.edges for name in edge.intents] or every
+        for hub in procedure.of_kind("hub")
+    ]
+    return [tuple(dict.fromkeys((*group, *general))) for group in groups]
+
+
+def _intent_problems(
+    bank: BankDocument, procedure: Procedure, lent: Collection[str]
+) -> Iterator[Problem]:
     known = procedure.intent_names()
     for key in bank.intents:
         parts = key.split("+")
@@ -55,7 +68,7 @@ def _intent_problems(bank: BankDocument, procedure: Procedure) -> Iterator[Probl
         if len(set(parts)) < len(parts):
             yield bank.key_problem((key,), f"'{key}' names the same intent twice")
     for name in known:
-        if name not in bank.intents:
+        if name not in bank.intents and name not in lent:
             words = f"no wordings for the procedure's intent '{name}'"
             yield bank.document.problem((), words)
 
@@ -103,12 +116,15 @@ def _filling_problems(bank: BankDocument, procedure: Procedure) -> Iterator[Prob
     used = {name for text in texts for name in PLACEHOLDER.findall(text)}
     implied = {name for intent in procedure.intents for name, _ in intent.sets}
     asked = {name for node in procedure.nodes for name in node.asks}
-    for name in procedure.slot_names:
+    for name, closed in ((slot.name, slot.values) for slot in procedure.slots):
         if name in used and name not in bank.slots:
             words = f"'{{{name}}}' is used, but '{SLOTS_KEY}' has no phrases for '{name}'"
             yield bank.key_problem((SLOTS_KEY,), words)
         if name in asked and name not in used | implied:
             words = f"no wording holds '{{{name}}}', so slot '{name}' can never be filled"
+            yield bank.document.problem((), words)
+        elif not closed and name not in {*bank.slots, *used, *implied}:
+            words = f"no values for the procedure's slot '{name}'"
             yield bank.document.problem((), words)
 
 

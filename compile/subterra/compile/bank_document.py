@@ -106,6 +106,8 @@ def _read_slots(bank: BankDocument, value: Value) -> None:
     for slot, held in value.content.items():
         steps: Steps = (SLOTS_KEY, slot)
         if isinstance(held.content, dict):
+            if not held.content:
+                bank.problems.append(bank.key_problem(steps, f"'{slot}' has no values"))
             bank.slots[slot] = {
                 name: _entries(bank, (*steps, name), phrases, "phrase")
                 for name, phrases in held.content.items()

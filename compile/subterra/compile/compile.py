@@ -8,6 +8,7 @@ a run whose inputs and settings did not change is not repeated.
 
 import argparse
 import json
+import math
 import sys
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -16,10 +17,14 @@ from pathlib import Path
 
 from subterra.compile.card import ADAPTER_FILE, FULL_FILE, checkpoint_file, read_card
 from subterra.compile.dialogue import write_dialogues
+from subterra.compile.dry_run import measured_rate, plan_document
+from subterra.compile.dry_run_text import document_lines
+from subterra.compile.general_wording import digest, load_training_bank
 from subterra.compile.procedure import Procedure
+from subterra.compile.scenario import Temper
 from subterra.compile.settings import TrainSettings
 from subterra.compile.teacher_bank import dialogues
-from subterra.compile.user_bank import UserBank, assert_apart, load_bank
+from subterra.compile.user_bank import UserBank, load_bank
 from subterra.compile.validation import FILE_NAME, load_procedure
 from subterra.compile.wording import CLEAN, TRAINING
 from subterra.models.resolve import Base, resolve_base
@@ -60,8 +65,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--processes", type=int, default=0, help="that train together (default: one a core)"
     )
-    parser.add_argument(
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
         "--dialogues-only", action="store_true", help="write dialogues, train nothing"
+    )
+    instead.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print training text, coverage and time; write nothing",
+    )
+    parser.add_argument(
+        "--rate-tokens",
+        type=float,
+        metavar="N",
+        help="tokens/s that --dry-run reckons with (default: two steps are timed)",
     )
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
 
@@ -72,11 +89,13 @@ def run(args: argparse.Namespace) -> int:
     procedure = load_procedure(args.procedure)
     folder = args.procedure if args.procedure.is_dir() else args.procedure.parent
     users = args.users or folder / "users" / "train.yaml"
-    bank = load_bank(users, procedure)
     work = args.out or Path("build") / procedure.name
     heldout = users.parent / "heldout.yaml"
-    if heldout.exists() and heldout != users:
-        assert_apart(bank, load_bank(heldout, procedure))
+    bank = load_training_bank(users, procedure, heldout, folder / "users" / "heldout.yaml")
+    for warning in bank.warnings:
+        _say(warning)
+    if args.dry_run:
+        return _dry_run(args, procedure, bank, settings)
     write_samples(work, procedure, bank, heldout, settings.seed)
     adapter = work / "adapter"
     if not args.dialogues_only:
@@ -98,6 +117,27 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _dry_run(
+    args: argparse.Namespace, procedure: Procedure, bank: UserBank, settings: TrainSettings
+) -> int:
+    base = resolve_base(args.base)
+
+    def rate() -> tuple[float, str]:
+        if args.rate_tokens:
+            return args.rate_tokens, "given by --rate-tokens"
+        print("timing two steps; --rate-tokens N spares this", file=sys.stderr)
+        return measured_rate(base, procedure, bank, settings, args.processes)
+
+    document = plan_document(base, procedure, bank, settings, rate=rate, report=_say)
+    print(json.dumps(document, indent=2) if args.json else "\n".join(document_lines(document)))
+    print(f"next: subterra compile {args.procedure}", file=sys.stderr)
+    return 0
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
 def _next(args: argparse.Namespace, work: Path) -> str:
     if args.dialogues_only:
         return f"compile {args.procedure}"
@@ -116,7 +156,9 @@ def write_samples(
     stream = dialogues(procedure, bank, seed, noise=TRAINING)
     write_dialogues(target / "train.jsonl", islice(stream, SAMPLE_DIALOGUES))
     if heldout.exists():
-        stream = dialogues(procedure, load_bank(heldout, procedure), seed, noise=CLEAN)
+        stream = dialogues(
+            procedure, load_bank(heldout, procedure), seed, noise=CLEAN, temper=Temper()
+        )
         write_dialogues(target / "heldout.jsonl", islice(stream, HELDOUT_DIALOGUES))
 
 
@@ -146,7 +188,11 @@ def train_adapter(
     """
     base = resolve_base(base_name)
     source = path / FILE_NAME if path.is_dir() else path
-    inputs = {"procedure": sha256_file(source), "users": sha256_file(users)}
+    inputs = {
+        "procedure": sha256_file(source),
+        "users": sha256_file(users),
+        "general_wording": digest(bank),
+    }
     if start is not None:
         if not (start / ADAPTER_FILE).exists():
             raise AdapterError(
@@ -186,6 +232,8 @@ def _settings(args: argparse.Namespace) -> TrainSettings:
             raise UsageError(f"--{name} must be at least 1", hint=f"subterra compile --{name} 2")
     if args.processes < 0:
         raise UsageError("--processes must not be negative", hint="--processes 1")
+    if args.rate_tokens is not None and not 0 < args.rate_tokens < math.inf:
+        raise UsageError("--rate-tokens must be more than 0", hint="--rate-tokens 400")
     if args.rate < 0:
         raise UsageError("--rate must not be negative", hint="--rate 1e-3")
     return replace(

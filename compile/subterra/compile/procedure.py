@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 NodeKind = Literal["agent", "hub", "terminal"]
+CORRECTION = "correction"
+"""The dialogue act of corrections: the only one whose wordings name a slot value."""
 Slots = Mapping[str, str | None]
 """Slot name -> value, or None while the slot is empty."""
 
@@ -109,6 +111,8 @@ class Intent:
     name: str
     about: str
     sets: tuple[tuple[str, str], ...] = ()
+    act: str | None = None
+    """The dialogue act whose general wordings training adds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,7 @@ class Aside:
     say: tuple[str, ...]
     repeats: bool = False
     """Whether the node's whole text follows, instead of its short question."""
+    act: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,3 +167,8 @@ class Procedure:
         """Every intent that a user bank must hold wordings for."""
         meanings = [intent.name for intent in (*self.intents, *self.corrections)]
         return (*meanings, *(aside.name for aside in self.asides))
+
+    def acts(self) -> dict[str, str]:
+        """Give the dialogue act of each intent that names one."""
+        meanings: tuple[Intent | Aside, ...] = (*self.intents, *self.corrections, *self.asides)
+        return {meaning.name: meaning.act for meaning in meanings if meaning.act}

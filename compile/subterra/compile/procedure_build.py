@@ -54,12 +54,14 @@ def _slot(name: str, slot: Plain) -> Slot:
 
 
 def _intent(name: str, intent: Plain) -> Intent:
-    return Intent(name, line(intent.get("about", "")), tuple(intent.get("sets", {}).items()))
+    about = line(intent.get("about", ""))
+    return Intent(name, about, tuple(intent.get("sets", {}).items()), intent.get("act"))
 
 
 def _aside(name: str, aside: Plain) -> Aside:
     say = tuple(line(text) for text in aside.get("say", ()))
-    return Aside(name, line(aside.get("about", "")), say, aside.get("repeats", False))
+    repeats = aside.get("repeats", False)
+    return Aside(name, line(aside.get("about", "")), say, repeats, aside.get("act"))
 
 
 def _node(name: str, node: Plain) -> Node:

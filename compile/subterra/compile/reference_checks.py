@@ -8,7 +8,7 @@ Goes in: a procedure and its document. Comes out: problems. Does not know reacha
 
 from collections.abc import Iterator, Mapping
 
-from subterra.compile.procedure import Edge, Node, NodeKind, Procedure, When
+from subterra.compile.procedure import CORRECTION, Edge, Node, NodeKind, Procedure, When
 from subterra.compile.yaml_source import Document, Problem, Steps, closest
 
 
@@ -38,11 +38,23 @@ class _References:
                 why = "a changed value is decided at a hub"
                 steps = ("slots", slot.name, "decided_at")
                 yield from self._target(steps, slot.decided_at, ("hub",), why)
+        yield from self._acts()
         for intent in self._procedure.intents:
             tests = dict(intent.sets)
             yield from self._slot_tests(("intents", intent.name, "sets"), tests)
         for node in self._procedure.nodes:
             yield from self._node(node)
+
+    def _acts(self) -> Iterator[Problem]:
+        corrections = {intent.name for intent in self._procedure.corrections}
+        for name, act in self._procedure.acts().items():
+            if (act == CORRECTION) == (name in corrections):
+                continue
+            section = "asides" if name in self._asides else "intents"
+            words = f"act '{CORRECTION}' is for corrections, and '{name}' is none"
+            if name in corrections:
+                section, words = "corrections", f"a correction's act is '{CORRECTION}', not '{act}'"
+            yield self._document.problem((section, name, "act"), words)
 
     def _node(self, node: Node) -> Iterator[Problem]:
         steps: Steps = ("nodes", node.name)

@@ -15,8 +15,12 @@ from subterra.compile.policy import Move, State, move, opening
 from subterra.compile.procedure import Procedure
 from subterra.compile.scenario import Scenario, User, Utterance
 from subterra.compile.wording import WordingSource
+from subterra.runtime import state_line
 from subterra.runtime.chatml import ChatTokenizer
+from subterra.runtime.constrained import ConstrainedChoice, position
 from subterra.runtime.engine import Slots
+from subterra.runtime.state_line import StateLine
+from subterra.runtime.transition_table import TransitionTable
 
 MAX_TURNS = 30
 """Agent turns after which a conversation is given up as lost."""
@@ -55,6 +59,8 @@ class Plan:
     seed: int
     max_reply_tokens: int = 256
     context_tokens: int = 2048
+    table: TransitionTable | None = None
+    """Holds state lines to these transitions; None: the model writes what it likes."""
 
 
 def rollout(
@@ -72,7 +78,7 @@ def rollout(
     progress(done, len(talks))
     for slot in range(min(slots.count, len(waiting))):
         running[slot] = waiting.pop()
-        _ask(plan, slots, slot, running[slot].tokens)
+        _ask(plan, slots, slot, running[slot].tokens, running[slot].line)
     while running:
         for slot, reply in slots.step():
             talk = running[slot]
@@ -83,20 +89,23 @@ def rollout(
                     del running[slot]
                     continue
                 running[slot] = talk = waiting.pop()
-            _ask(plan, slots, slot, talk.tokens)
+            _ask(plan, slots, slot, talk.tokens, talk.line)
     return [talk.conversation for talk in talks]
 
 
 def _opening_turn(plan: Plan, slots: Slots) -> list[int]:
-    _ask(plan, slots, 0, _prompt(plan))
+    _ask(plan, slots, 0, _prompt(plan), None)
     while not (finished := slots.step()):
         pass
     return finished[0][1]
 
 
-def _ask(plan: Plan, slots: Slots, slot: int, tokens: Sequence[int]) -> None:
+def _ask(
+    plan: Plan, slots: Slots, slot: int, tokens: Sequence[int], line: StateLine | None
+) -> None:
     stop = (plan.tokenizer.end_of_turn_id,)
-    slots.submit(slot, tokens, max_tokens=plan.max_reply_tokens, stop=stop)
+    choose = ConstrainedChoice(plan.table, line, plan.tokenizer.token_bytes) if plan.table else None
+    slots.submit(slot, tokens, max_tokens=plan.max_reply_tokens, stop=stop, choose=choose)
 
 
 def _prompt(plan: Plan) -> list[int]:
@@ -114,11 +123,16 @@ class _Talk:
         self._gold = opening(plan.procedure)
         self._utterance: Utterance | None = None
         self.tokens = _prompt(plan)
+        self.line: StateLine | None = None
+        """The last legal state line; kept only with a table."""
 
     def hear(self, reply: Sequence[int]) -> bool:
         """Take the agent's reply and answer it; False when the conversation is over."""
         raw = self._plan.tokenizer.decode(reply)
         reading = self._plan.reader.read(raw)
+        if self._plan.table:
+            written = state_line.parse(raw.partition("\n")[0], self._plan.procedure.slot_names)
+            self.line = position(self._plan.table, self.line, written)
         exchanges = self.conversation.exchanges
         exchanges.append(Exchange(self._utterance, raw, reading, self._gold))
         node = reading.node

@@ -84,7 +84,7 @@ def _values(slot: Slot, procedure: Procedure, bank: UserBank) -> tuple[str, ...]
 
 
 def _can_be_corrected(slot: str, procedure: Procedure, bank: UserBank) -> bool:
-    texts = [text for intent in procedure.corrections for text in bank.intents[intent.name]]
+    texts = [text for intent in procedure.corrections for text in bank.wordings(intent.name)]
     return any(placeholders(text) == {slot} for text in texts)
 
 

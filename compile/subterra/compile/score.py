@@ -1,9 +1,10 @@
 """The verb `score`: roll out conversations on any variant, from any user bank, and measure them.
 
-Goes in: an agent, a user bank, a procedure. Comes out: rates with intervals, transcripts of
-failures. The procedure stays with the author; a sealed agent never holds it.
+Goes in: an agent, a user bank, a procedure. Comes out: rates with intervals, what failures have in
+common, a comparison with another agent, a verdict for CI. The procedure stays with the author; a
+sealed agent never holds it.
 
-    $ subterra score build/zoom_support --users examples/zoom_support/users/heldout.yaml
+    $ subterra score build/zoom_support --users examples/zoom_support/users/heldout.yaml --explain
 """
 
 import argparse
@@ -11,27 +12,42 @@ import json
 import random
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from subterra.compile.against import (
+    Comparison,
+    Saved,
+    find_other,
+    outcome_text,
+    scenarios_digest,
+)
 from subterra.compile.agent_source import AgentSource, find_agent, known_recipe
+from subterra.compile.bank_origin import WORDS, Origin, assert_held_out, measures_memory, origin
 from subterra.compile.card import read_card
+from subterra.compile.explain import clusters
 from subterra.compile.metrics import Metrics, measure, succeeded
 from subterra.compile.node_reader import NodeReader
 from subterra.compile.procedure import Procedure
 from subterra.compile.rates import Rate
+from subterra.compile.requirements import Finding
 from subterra.compile.rollout import Conversation, Plan, rollout
 from subterra.compile.scenario import Scenario, Temper, scenarios
+from subterra.compile.score_gate import EXAMPLE, findings, requirements
+from subterra.compile.score_text import document_lines
 from subterra.compile.teacher_bank import agent_paths, dialogues
 from subterra.compile.transcript import write_transcripts
+from subterra.compile.transitions import table_for
 from subterra.compile.user_bank import UserBank, load_bank
 from subterra.compile.validation import load_procedure
 from subterra.compile.wording import CLEAN, WordingSource
 from subterra.runtime.chatml import ChatFormat, ChatTokenizer
 from subterra.runtime.engine import open_engine
-from subterra.runtime.errors import UsageError
+from subterra.runtime.errors import ScoreError, UsageError
+from subterra.runtime.files import sha256_file
 from subterra.runtime.signing import load_verify_key
 
 PARALLEL = 16
@@ -49,6 +65,8 @@ class Score:
     success: list[bool]
     """One a scenario, in order."""
     seconds: float
+    constrained: bool = False
+    """Whether state lines were held to the procedure's transitions."""
 
     @property
     def rates(self) -> dict[str, Rate]:
@@ -69,42 +87,117 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=1, help="of the scenarios (%(default)s)")
     parser.add_argument("--parallel", type=int, default=PARALLEL, help="at once (%(default)s)")
     parser.add_argument("--transcripts", type=Path, help="write failed conversations to this file")
+    parser.add_argument("--explain", action="store_true", help="failures by node and kind of fault")
+    parser.add_argument(
+        "--against",
+        metavar="OTHER",
+        help="compare on the same scenarios: FOLDER, FOLDER:VARIANT, VARIANT, or a saved --json",
+    )
+    parser.add_argument(
+        "--require", action="append", metavar="EXPR", help=f"fail when missed, as in: {EXAMPLE}"
+    )
+    parser.add_argument(
+        "--constrained",
+        action=argparse.BooleanOptionalAction,
+        help="hold state lines to the procedure's transitions (default: as sealed or to be sealed)",
+    )
     parser.add_argument("--key", type=Path, help="public key that the agent must be signed with")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Score and print."""
+    """Score and print.
+
+    Raises:
+        ScoreError: a requirement of --require is missed; everything is printed all the same.
+    """
     if args.conversations < 1 or args.parallel < 1:
         raise UsageError(
             "--conversations and --parallel must be at least 1", hint="--conversations 200"
         )
+    wanted = requirements(args.require or ())
     procedure_path = args.procedure or args.users.resolve().parent.parent / "procedure.yaml"
     procedure = load_procedure(procedure_path)
     bank = load_bank(args.users, procedure)
     key = load_verify_key(args.key) if args.key else None
     source = find_agent(args.agent, args.variant, key=key)
-    score = score_agent(
-        source,
-        procedure,
-        bank,
+    found = _check_bank(args.agent, procedure, bank)
+    drawn = draw_scenarios(procedure, bank, args.conversations, args.seed)
+    expected = _paired_by(args, drawn)
+    other = None
+    if args.against:
+        other = find_other(args.against, args.agent, args.variant, key, expected)
+    roll_out = partial(
+        score_agent,
+        procedure=procedure,
+        bank=bank,
         conversations=args.conversations,
         seed=args.seed,
         parallel=args.parallel,
+        constrained=args.constrained,
         progress=_progress,
     )
+    score = roll_out(source)
+    document = _document(score, procedure, bank, args) | {"bank": found} | expected
+    document["outcomes"] = outcome_text(score.success)
+    if other is not None:
+        saved = other if isinstance(other, Saved) else _saved(other, roll_out)
+        comparison = Comparison(saved.label, tuple(score.success), saved.outcomes)
+        document["against"] = comparison.to_json(drawn)
+    if args.explain:
+        document["clusters"] = [c.to_json() for c in clusters(procedure, score.conversations)]
+    verdicts = findings(wanted, score.metrics)
+    if wanted:
+        document["requirements"] = [verdict.to_json() for verdict in verdicts]
     if args.transcripts:
         failed = [c for c, won in zip(score.conversations, score.success, strict=True) if not won]
         write_transcripts(args.transcripts, failed)
-    document = _document(score, procedure, bank, args)
-    if args.json:
-        print(json.dumps(document, indent=2))
-    else:
-        _print(document)
+    print(json.dumps(document, indent=2) if args.json else "\n".join(document_lines(document)))
+    _judge(verdicts, args)
     verb = "seal" if (args.agent / "merged").is_dir() else "chat"
-    lost = "" if args.transcripts else "    or --transcripts FILE to read the failures"
+    lost = "" if args.transcripts or args.explain else "    or --explain to see what failed"
     print(f"next: subterra {verb} {args.agent}{lost}", file=sys.stderr)
     return 0
+
+
+def _paired_by(args: argparse.Namespace, drawn: Sequence[Scenario]) -> dict[str, object]:
+    """Say what two scores must have in common to be compared scenario by scenario."""
+    return {
+        "conversations": args.conversations,
+        "seed": args.seed,
+        "users_sha256": sha256_file(args.users),
+        "scenarios_sha256": scenarios_digest(drawn),
+    }
+
+
+def _saved(other: AgentSource, roll_out: Callable[[AgentSource], Score]) -> Saved:
+    label = f"{other.name} {other.variant}"
+    print(f"the same scenarios with {label}", file=sys.stderr)
+    return Saved(label, tuple(roll_out(other).success))
+
+
+def _check_bank(agent: Path, procedure: Procedure, bank: UserBank) -> Origin:
+    """Say where the bank comes from; warn where the score would measure memory."""
+    found = origin(agent, bank)
+    if measures_memory(found, bank):
+        print(
+            f"warning: {bank.path} is a training bank: the score measures memory, not how the agent"
+            " takes wording it never met",
+            file=sys.stderr,
+        )
+    else:
+        assert_held_out(bank, procedure)
+    print(f"users: {bank.path}: {WORDS[found]}", file=sys.stderr)
+    return found
+
+
+def _judge(verdicts: Sequence[Finding], args: argparse.Namespace) -> None:
+    missed = [str(verdict) for verdict in verdicts if not verdict.met]
+    if missed:
+        hint = f"subterra score {args.agent} --users {args.users} --explain"
+        raise ScoreError("; ".join(missed), hint="see the clusters" if args.explain else hint)
+    for verdict in verdicts:
+        print(f"met: {verdict}", file=sys.stderr)
 
 
 def score_agent(
@@ -115,11 +208,13 @@ def score_agent(
     conversations: int,
     seed: int,
     parallel: int = PARALLEL,
+    constrained: bool | None = None,
     progress: Callable[[int, int], None] = lambda done, all_: None,
 ) -> Score:
     """Open the engine, roll out the scenarios of this seed, and measure them.
 
     Raises:
+        UsageError: the agent is to be constrained and has no state line.
         EngineError: the engine refuses the model.
     """
     tokenizer = ChatTokenizer(source.tokenizer, ChatFormat(system=source.system))
@@ -131,6 +226,7 @@ def score_agent(
         NodeReader(procedure, source.recipe),
         seed,
         context_tokens=CONTEXT,
+        table=table_for(source, procedure, constrained),
     )
     engine = open_engine(source.engine, source.model, context_tokens=CONTEXT)
     start = time.monotonic()
@@ -143,7 +239,9 @@ def score_agent(
     finally:
         engine.close()
     wins = [succeeded(procedure, c) for c in found]
-    return Score(source, measure(procedure, found), found, wins, time.monotonic() - start)
+    seconds = time.monotonic() - start
+    held = plan.table is not None
+    return Score(source, measure(procedure, found), found, wins, seconds, held)
 
 
 def score_variant(
@@ -194,6 +292,7 @@ def _document(
         "variant": score.source.variant,
         "engine": score.source.engine,
         "recipe": score.source.recipe,
+        "constrained": score.constrained,
         "users": str(args.users),
         "conversations": args.conversations,
         "seed": args.seed,
@@ -203,19 +302,6 @@ def _document(
     if score.source.recipe == "plain":
         document["classifier_accuracy"] = classifier_accuracy(procedure, bank).to_json()
     return document
-
-
-def _print(document: dict[str, object]) -> None:
-    print(
-        f"{document['agent']} {document['variant']} ({document['engine']}, {document['recipe']}):"
-        f" {document['conversations']} conversations from {document['users']},"
-        f" seed {document['seed']}, {document['seconds']} s"
-    )
-    for name, rate in document.items():
-        if isinstance(rate, dict):
-            value = "not measured" if rate["value"] is None else f"{100 * rate['value']:5.1f} %"
-            interval = f"[{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]"
-            print(f"  {name.replace('_', ' '):<22}{value}  {interval:<15} n = {rate['n']}")
 
 
 def _progress(done: int, total: int) -> None:

@@ -14,7 +14,7 @@ class TrainSettings:
 
     recipe: Recipe = "traced"
     method: Method = "lora"
-    dialogues: int = 3000
+    dialogues: int = 5000
     """Dialogues to train on, each read once, in fresh wording."""
     batch: int = 4
     """Dialogues an optimiser step. Small: steps matter more than tokens a step."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from subterra.compile.general_wording import load_training_bank
 from subterra.compile.mermaid import flowchart
 from subterra.compile.node_tree import node_tree, plain_tree
 from subterra.compile.paths import PathCount, count_paths
@@ -29,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     form.add_argument("--json", action="store_true", help="counts as one JSON document on stdout")
     form.add_argument("--mermaid", action="store_true", help="a Mermaid flowchart on stdout")
     form.add_argument("--tree", action="store_true", help="only the tree, on stdout")
+    form.add_argument(
+        "--wordings", action="store_true", help="wordings by intent: the training bank's, general"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -36,19 +40,22 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         ProcedureError: it cannot be read or is not valid.
+        UserBankError: wordings are asked for, and the banks do not fit.
     """
     procedure = load_procedure(args.procedure)
+    folder = args.procedure if args.procedure.is_dir() else args.procedure.parent
     if args.json:
         print(json.dumps(counts(procedure), indent=2, ensure_ascii=False))
     elif args.mermaid:
         sys.stdout.write(flowchart(procedure))
     elif args.tree:
         _print_tree(procedure)
+    elif args.wordings:
+        sys.stdout.write(wordings_text(procedure, folder / "users"))
     else:
         print(f"{procedure.title} ({procedure.name})\n")
         print(counts_text(procedure))
         _print_tree(procedure)
-    folder = args.procedure if args.procedure.is_dir() else args.procedure.parent
     print(f"\nnext: subterra build {folder}", file=sys.stderr)
     return 0
 
@@ -93,6 +100,17 @@ def counts_text(procedure: Procedure) -> str:
         ("intents", f"{found['intents']}"),
     ]
     return "".join(f"  {name:<15}{value.removesuffix('  ()')}\n" for name, value in rows)
+
+
+def wordings_text(procedure: Procedure, users: Path) -> str:
+    """Lay out how many wordings each intent has in training: own ones, and general ones."""
+    bank = load_training_bank(users / "train.yaml", procedure, users / "heldout.yaml")
+    acts = procedure.acts()
+    rows = ["  intent                   own  general\n"]
+    for name in procedure.intent_names():
+        own, general = len(bank.intents.get(name, ())), len(bank.general.get(name, ()))
+        rows.append(f"  {name:<22}{own:>6}{general:>9}  {acts.get(name, '')}".rstrip() + "\n")
+    return "".join((*rows, *(f"{warning}\n" for warning in bank.warnings)))
 
 
 def _print_tree(procedure: Procedure) -> None:

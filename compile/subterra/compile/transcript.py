@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from subterra.compile.metrics import node_right
-from subterra.compile.rollout import Conversation
+from subterra.compile.rollout import Conversation, Exchange
 from subterra.runtime.files import write_text
 
 
@@ -19,15 +19,29 @@ def write_transcripts(path: Path, conversations: Sequence[Conversation]) -> None
 
 def transcript(conversation: Conversation) -> str:
     """Render one conversation."""
-    scenario = conversation.scenario
-    facts = ", ".join(f"{name}={value}" for name, value in scenario.slots.items())
-    lines = [f"scenario: {' > '.join(scenario.path)} ({facts})"]
+    lines = [scenario_line(conversation)]
     for exchange in conversation.exchanges:
-        if exchange.utterance is not None:
-            lines.append(f"  user   {exchange.utterance.text}    [{exchange.utterance.key}]")
-        mark = " " if node_right(exchange) else "!"
-        lines.append(f"{mark} agent  {exchange.raw.replace(chr(10), '  //  ')}")
+        lines += turn_lines(exchange, " " if node_right(exchange) else "!")
         if not node_right(exchange):
             lines.append(f"         should be at: {exchange.gold.state.node}")
-    lines.append(f"  ended at: {conversation.ended_at}, should end at: {scenario.path[-1]}")
+    lines.append(end_line(conversation))
     return "\n".join(lines) + "\n"
+
+
+def scenario_line(conversation: Conversation) -> str:
+    """Say what the conversation is about."""
+    scenario = conversation.scenario
+    facts = ", ".join(f"{name}={value}" for name, value in scenario.slots.items())
+    return f"scenario: {' > '.join(scenario.path)} ({facts})"
+
+
+def turn_lines(exchange: Exchange, mark: str) -> list[str]:
+    """Write one exchange; `mark` stands before the agent's reply."""
+    said = exchange.utterance
+    user = [] if said is None else [f"  user   {said.text}    [{said.key}]"]
+    return [*user, f"{mark} agent  {exchange.raw.replace(chr(10), '  //  ')}"]
+
+
+def end_line(conversation: Conversation) -> str:
+    """Say where the conversation ended."""
+    return f"  ended at: {conversation.ended_at}, should end at: {conversation.scenario.path[-1]}"

@@ -31,14 +31,28 @@ class UserBank:
     path: Path
     intents: Mapping[str, tuple[str, ...]]
     slots: Mapping[str, Mapping[str, tuple[str, ...]]]
+    general: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Wordings by intent that do not stand in the file but in the library (training only)."""
     warnings: tuple[str, ...] = ()
     """What a person may want to look at, each with its place; no reason to stop."""
     lines: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
     """Wording or phrase -> line of its first place in the file."""
 
+    def names(self) -> tuple[str, ...]:
+        """List every key that there are wordings for."""
+        return tuple(dict.fromkeys((*self.intents, *self.general)))
 
-def load_bank(path: Path, procedure: Procedure | None = None) -> UserBank:
+    def wordings(self, key: str) -> tuple[str, ...]:
+        """List the wordings of a key, the bank's own ones first."""
+        return (*self.intents.get(key, ()), *self.general.get(key, ()))
+
+
+def load_bank(
+    path: Path, procedure: Procedure | None = None, *, training: bool = False
+) -> UserBank:
     """Load a user bank, and hold it against the procedure if one is given.
+
+    A training bank may leave intents out that name a dialogue act; see `general_wording`.
 
     Raises:
         UserBankError: the file cannot be read, is not YAML, is empty, or does not fit; the message
@@ -47,7 +61,7 @@ def load_bank(path: Path, procedure: Procedure | None = None) -> UserBank:
     bank = read_bank_document(path)
     problems = list(bank.problems)
     if procedure is not None and bank.intents:
-        problems += fit_problems(bank, procedure)
+        problems += fit_problems(bank, procedure, procedure.acts() if training else ())
     if problems:
         hint = f"mend {path.name} and run the same command again"
         raise failure_of(path, problems, UserBankError, hint)
@@ -64,11 +78,11 @@ def assert_apart(train: UserBank, heldout: UserBank) -> None:
     Raises:
         UserBankError: some do; the message lists them with their lines.
     """
-    known = {fold(text): text for text in _own_texts(train)}
+    known = {fold(text): text for text in own_texts(train)}
     shared = [
         f"{heldout.path}:{heldout.lines.get(text, 1)}: '{text}' is also in"
         f" {train.path}:{train.lines.get(known[fold(text)], 1)}"
-        for text in dict.fromkeys(_own_texts(heldout))
+        for text in dict.fromkeys(own_texts(heldout))
         if fold(text) in known
     ]
     if not shared:
@@ -83,6 +97,15 @@ def assert_apart(train: UserBank, heldout: UserBank) -> None:
     )
 
 
+def own_texts(bank: UserBank) -> Iterator[str]:
+    """Yield the wordings and phrases that the bank's author found."""
+    for wordings in bank.intents.values():
+        yield from (text for text in wordings if not BARE_PLACEHOLDER.fullmatch(text))
+    for values in bank.slots.values():
+        for value, phrases in values.items():
+            yield from (phrase for phrase in phrases if fold(phrase) != fold(value))
+
+
 def _frozen(bank: BankDocument, path: Path, warnings: tuple[str, ...]) -> UserBank:
     lines: dict[str, int] = {}
     for entry in bank.entries():
@@ -92,16 +115,8 @@ def _frozen(bank: BankDocument, path: Path, warnings: tuple[str, ...]) -> UserBa
         slot: {value: _texts(phrases) for value, phrases in values.items()}
         for slot, values in bank.slots.items()
     }
-    return UserBank(path, intents, slots, warnings, lines)
+    return UserBank(path, intents, slots, warnings=warnings, lines=lines)
 
 
 def _texts(entries: list[Entry]) -> tuple[str, ...]:
     return tuple(entry.text for entry in entries)
-
-
-def _own_texts(bank: UserBank) -> Iterator[str]:
-    for wordings in bank.intents.values():
-        yield from (text for text in wordings if not BARE_PLACEHOLDER.fullmatch(text))
-    for values in bank.slots.values():
-        for value, phrases in values.items():
-            yield from (phrase for phrase in phrases if fold(phrase) != fold(value))

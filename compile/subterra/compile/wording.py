@@ -2,7 +2,8 @@
 
 Goes in: a user bank, a seed, and how much noise. Comes out: surface text for a meaning. Noise is
 what keyboards and moods do to a text (letters swapped or dropped, case, punctuation, an opener, a
-closer); held-out wording is scored without it. Does not know the procedure's graph.
+closer, a filler); held-out wording is scored without it. Wordings of the library come as often as
+the bank's own ones, but not more often than these together. Does not know the procedure's graph.
 
     >>> source.text("give_device", {"device": "Mac"})
     "i'm on a macbook air"
@@ -10,28 +11,23 @@ closer); held-out wording is scored without it. Does not know the procedure's gr
 
 import random
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
+from subterra.compile.general_wording import parts
 from subterra.compile.user_bank import UserBank
 
 PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 
+GENERAL = "+"
+"""Tells the library's decks from the bank's own; no slot has this name."""
 MONTH_DAYS = 31
 VOWELS, CONSONANTS = "aeiou", "bdfglmnprstv"
 PRIVATE_USE = 0xE000
 """First of the characters that stand for a phrase that noise leaves alone."""
 
-OPENERS = (
-    "hi,", "hello,", "hey,", "ok,", "well,", "um,", "so", "ok so", "right,", "look,", "yeah,",
-    "hmm,", "alright,", "good morning,", "hello there,", "sorry,", "listen,", "oh,", "actually,",
-    "please,", "thanks,", "ok thanks,", "btw", "honestly,", "umm so", "hey there,",
-)  # fmt: skip
-CLOSERS = (
-    "thanks", "thank you", "please", "pls", "ok?", "cheers", "thx", "many thanks", "!", "!!", "...",
-    "lol", "sorry", ":(", ":)", "if that makes sense", "you know", "just saying", "tbh", "thank u",
-)  # fmt: skip
 NEIGHBOURS = {
     "a": "sqz", "b": "vgn", "c": "xvd", "d": "sfe", "e": "wr3", "f": "dgr", "g": "fht", "h": "gjy",
     "i": "uo8", "j": "hku", "k": "jli", "l": "kop", "m": "n,", "n": "bm", "o": "ip0", "p": "ol",
@@ -50,10 +46,11 @@ class Noise:
     punctuation: float = 0.0
     opener: float = 0.0
     closer: float = 0.0
+    filler: float = 0.0
 
 
 CLEAN = Noise()
-TRAINING = Noise(typo=0.2, case=0.3, punctuation=0.3, opener=0.12, closer=0.1)
+TRAINING = Noise(typo=0.2, case=0.3, punctuation=0.3, opener=0.12, closer=0.1, filler=0.05)
 
 
 class WordingSource:
@@ -64,14 +61,15 @@ class WordingSource:
         self._rng = rng
         self._noise = noise
         self._decks: dict[tuple[str, ...], list[str]] = {}
+        self._drawn: Counter[tuple[str, ...]] = Counter()
 
     def keys(self) -> tuple[str, ...]:
         """List the bank's keys."""
-        return tuple(self._bank.intents)
+        return self._bank.names()
 
     def shapes(self, key: str) -> tuple[frozenset[str], ...]:
         """List the placeholder sets that occur among the wordings of a key."""
-        found = dict.fromkeys(placeholders(text) for text in self._bank.intents.get(key, ()))
+        found = dict.fromkeys(placeholders(text) for text in self._bank.wordings(key))
         return tuple(found)
 
     def text(self, key: str, slots: Mapping[str, str]) -> str:
@@ -83,10 +81,7 @@ class WordingSource:
         A phrase that is the slot's value word for word is left as it is: the agent must copy it.
         """
         wanted = frozenset(slots)
-        text = self._draw(
-            (key, *sorted(wanted)),
-            [w for w in self._bank.intents[key] if placeholders(w) == wanted],
-        )
+        text = self._wording(key, wanted)
         copied: dict[str, str] = {}
         for name in sorted(wanted):  # a set's own order differs from process to process
             value = slots[name]
@@ -99,6 +94,21 @@ class WordingSource:
         for phrase, mark in copied.items():
             text = text.replace(mark, phrase)
         return text
+
+    def _wording(self, key: str, wanted: frozenset[str]) -> str:
+        own, general = (
+            [text for text in held.get(key, ()) if placeholders(text) == wanted]
+            for held in (self._bank.intents, self._bank.general)
+        )
+        deck = (key, *sorted(wanted))
+        if not (own and general):
+            return self._draw(deck, own or general)
+        before = self._drawn[deck]
+        self._drawn[deck] += 1
+        share = min(len(own), len(general)), len(own) + min(len(own), len(general))
+        if (before + 1) * share[0] // share[1] > before * share[0] // share[1]:
+            return self._draw((key, GENERAL, *deck[1:]), general)
+        return self._draw(deck, own)
 
     def _draw(self, deck_key: tuple[str, ...], cards: list[str]) -> str:
         deck = self._decks.get(deck_key)
@@ -117,10 +127,12 @@ def placeholders(text: str) -> frozenset[str]:
 
 def disturb(text: str, noise: Noise, rng: random.Random) -> str:
     """Apply noise to a message."""
+    if noise.filler and rng.random() < noise.filler:
+        text = _fill(text, rng)
     if rng.random() < noise.opener:
-        text = f"{rng.choice(OPENERS)} {text}"
+        text = f"{rng.choice(parts('openers'))} {text}"
     if rng.random() < noise.closer:
-        closer = rng.choice(CLOSERS)
+        closer = rng.choice(parts("closers"))
         text = text.rstrip(".") + ("" if closer[0] in "!." else " ") + closer
     if rng.random() < noise.punctuation:
         text = re.sub(r"[,.!;:]+(?=\s|$)", "", text).replace("'", "")
@@ -130,6 +142,14 @@ def disturb(text: str, noise: Noise, rng: random.Random) -> str:
         for _ in range(rng.choice((1, 1, 2))):
             text = _typo(text, rng)
     return text.strip() or "?"
+
+
+def _fill(text: str, rng: random.Random) -> str:
+    words = text.split(" ")
+    if len(words) < 3:
+        return text
+    words.insert(rng.randrange(1, len(words)), rng.choice(parts("fillers")))
+    return " ".join(words)
 
 
 def vary(value: str, rng: random.Random) -> str:

@@ -2,8 +2,9 @@
 
 Goes in: a work folder (`merged/`, `variants/`, `report/`) and the procedure file. Comes out: a
 bundle, the manifest and its signature written last, put in place in one rename. Of the procedure
-only a commitment goes in: HMAC-SHA256 under a salt that stays beside the author's key, because a
-plain digest of so little text could be guessed. Does not know engines, nor how variants are made.
+go in its legal transitions (names only), and of its wording a commitment: HMAC-SHA256 under a salt
+that stays beside the author's key, because a plain digest of so little text could be guessed. Does
+not know engines, nor how variants are made.
 
     $ subterra seal build/zoom_support --procedure examples/zoom_support/procedure.yaml
 """
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from subterra.compile.procedure import Procedure
+from subterra.compile.transitions import transition_table
 from subterra.compile.validation import load_procedure
 from subterra.quantize.agent_note import AgentNote, read_note
 from subterra.quantize.disclosure import disclosed_in_file, wordings
@@ -48,6 +50,7 @@ from subterra.runtime.signing import (
     config_folder,
     load_signing_key,
 )
+from subterra.runtime.transition_table import TRANSITIONS_NAME
 
 DEFAULT_ORDER: Final = ("Q8_0", "onnx-int8", "F16", "onnx-fp32", "Q4_0", "onnx-int4")
 """Which variant is the default: the smallest that keeps a compiled procedure comes first."""
@@ -70,6 +73,8 @@ class SealOptions:
     default_variant: str | None = None
     context_tokens: int = CONTEXT_TOKENS
     max_reply_tokens: int = MAX_REPLY_TOKENS
+    transitions: bool = True
+    """Whether the agent carries its legal transitions, if its recipe has a state line."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,6 +83,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--procedure", type=Path, help="default: WORK/procedure.yaml")
     parser.add_argument("--variant", action="append", default=[], help="repeat; default: all made")
     parser.add_argument("--default", help="the variant that runs unless another is asked for")
+    parser.add_argument(
+        "--no-transitions",
+        action="store_true",
+        help="leave out which node may follow which (names only); state lines are then not held",
+    )
     parser.add_argument("--key", type=Path, help="private key (default: the settings folder's)")
     parser.add_argument("--out", type=Path, help="default: WORK/NAME.agent")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
@@ -95,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
     read_note(args.work / "merged")  # before a key is made for nothing
     key = author_key(args.key)
     procedure = args.procedure or args.work / "procedure.yaml"
-    options = SealOptions(tuple(args.variant), args.default)
+    options = SealOptions(tuple(args.variant), args.default, transitions=not args.no_transitions)
     bundle = seal(args.work, procedure, key, options=options, out=args.out)
     manifest = open_bundle(bundle, key=key.public).manifest
     if args.json:
@@ -138,6 +148,8 @@ def seal(
         for name in REPORT_SHIPPED:
             if (work / "report" / name).is_file():
                 _place(work / "report" / name, folder / name)
+        if options.transitions and note.recipe == "traced":
+            write_bytes(folder / TRANSITIONS_NAME, transition_table(compiled).to_bytes())
         variants = tuple(_place_variant(variant, work, folder) for variant in made)
         manifest = _manifest(folder, note, compiled, variants, commitment, options)
         data = manifest.to_bytes()
@@ -149,8 +161,9 @@ def seal(
                 hint="change the title, the system line or the slot names in procedure.yaml",
             )
         write_bytes(folder / SIGNATURE_NAME, key.sign(data))
-        for file in (folder / MANIFEST_NAME, folder / SIGNATURE_NAME):
-            file.chmod(0o644)
+        for name in (MANIFEST_NAME, SIGNATURE_NAME, TRANSITIONS_NAME):
+            if (folder / name).exists():
+                (folder / name).chmod(0o644)
     return target
 
 
@@ -268,6 +281,7 @@ def _manifest(
         system=note.system,
         slots=procedure.slot_names,
         terminals=tuple(node.name for node in procedure.of_kind("terminal")),
+        constrained=(folder / TRANSITIONS_NAME).is_file(),
         commitment=commitment,
         teacher=note.teacher,
         variants=variants,

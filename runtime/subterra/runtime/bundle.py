@@ -30,6 +30,12 @@ from subterra.runtime.manifest import (
     parse_manifest,
 )
 from subterra.runtime.signing import SIGNATURE_MAX_BYTES, VerifyKey, verify
+from subterra.runtime.transition_table import (
+    TRANSITIONS_MAX_BYTES,
+    TRANSITIONS_NAME,
+    TransitionTable,
+    parse_table,
+)
 
 TOKENIZER_MAX_BYTES: Final = 64 << 20
 """The largest published vocabularies stay below 40 MiB."""
@@ -48,6 +54,8 @@ class Bundle:
     """The key that signed it; None when an unsigned bundle was allowed."""
     pinned: bool
     """Whether the caller named the signer's key."""
+    table: TransitionTable | None = None
+    """The legal transitions, where the agent carries them."""
 
     @property
     def tokenizer(self) -> Path:
@@ -102,7 +110,7 @@ def open_bundle(
             raise BundleError(
                 f"{variant.path} has {total} bytes, the manifest says {variant.bytes}", hint=_AGAIN
             )
-    return Bundle(root, manifest, signer, pinned=key is not None)
+    return Bundle(root, manifest, signer, key is not None, _table(root, manifest))
 
 
 def _signer(
@@ -168,6 +176,19 @@ def _check_file(root: Path, name: str, digest: str) -> int:
     if name == TOKENIZER_NAME and size > TOKENIZER_MAX_BYTES:
         raise BundleError(f"{name!r} has {size} bytes, over {TOKENIZER_MAX_BYTES}", hint=_AGAIN)
     return size
+
+
+def _table(root: Path, manifest: Manifest) -> TransitionTable | None:
+    if not manifest.constrained:
+        return None
+    table = parse_table(_read(root, TRANSITIONS_NAME, TRANSITIONS_MAX_BYTES))
+    if table.slot_names != manifest.slots:
+        raise BundleError(
+            f"{TRANSITIONS_NAME} has the slots {', '.join(table.slot_names) or 'none'}, "
+            f"{MANIFEST_NAME} {', '.join(manifest.slots) or 'none'}",
+            hint=_AGAIN,
+        )
+    return table
 
 
 def _read(root: Path, name: str, limit: int) -> bytes:

@@ -1,7 +1,8 @@
 """One protocol for everything that turns token ids into token ids.
 
-Goes in: an engine's name and its model file or folder. Comes out: an `Engine`. Decoding is greedy.
-Does not know texts, chat formats or procedures; a backend is imported only when it is opened.
+Goes in: an engine's name and its model file or folder. Comes out: an `Engine`. Decoding is greedy,
+unless the caller chooses the tokens. Does not know texts, chat formats or procedures; a backend is
+imported only when it is opened.
 
     >>> engine = open_engine("llama.cpp", Path("model-Q8_0.gguf"))
     >>> for token in engine.generate(prompt, max_tokens=64, stop=[2]): ...
@@ -27,15 +28,27 @@ PACKAGES = {"llama_cpp": "llama-cpp-python"}
 """Import name -> name to install, where they differ."""
 
 
+Choose = Callable[[NDArray[np.float32]], int]
+"""Picks the next token from logits (V,), which are valid during the call only."""
+
+
 class Slots(Protocol):
     """Independent parallel conversations in one engine."""
 
     count: int
 
     def submit(
-        self, slot: int, tokens: Sequence[int], *, max_tokens: int, stop: Collection[int]
+        self,
+        slot: int,
+        tokens: Sequence[int],
+        *,
+        max_tokens: int,
+        stop: Collection[int],
+        choose: Choose | None = None,
     ) -> None:
         """Ask for a reply to `tokens`; the slot's KV cache of the longest common prefix is reused.
+
+        Without `choose` the most likely token is taken each time.
 
         Raises:
             EngineError: the slot is busy, or the prompt is empty or too long.
@@ -66,8 +79,11 @@ class Engine(Protocol):
         max_tokens: int,
         stop: Collection[int],
         cancel: Callable[[], bool] | None = None,
+        choose: Choose | None = None,
     ) -> Iterator[int]:
         """Yield the reply's tokens one by one, without the stop token.
+
+        Without `choose` the most likely token is taken each time.
 
         The reply ends at a stop token, after `max_tokens`, at the end of the context, or within
         100 ms after `cancel` turns true. The KV cache of the longest common prefix with the

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from subterra.runtime.engine import check_prompt, common_prefix
+from subterra.runtime.engine import Choose, check_prompt, common_prefix
 from subterra.runtime.errors import EngineError
 from subterra.runtime.llama_native import Batch, NativeContext, NativeModel
 from subterra.runtime.llama_slots import LlamaSlots
@@ -69,12 +69,13 @@ class LlamaEngine:
         max_tokens: int,
         stop: Collection[int],
         cancel: Callable[[], bool] | None = None,
+        choose: Choose | None = None,
     ) -> Iterator[int]:
         """Continue `tokens`; see `engine.Engine.generate`."""
         self._check(tokens, room=1)
         self._reply_number += 1
         limit = min(max_tokens, self.context_tokens - len(tokens))
-        return self._reply(list(tokens), limit, frozenset(stop), cancel or _never)
+        return self._reply(list(tokens), limit, frozenset(stop), cancel or _never, choose)
 
     def logits(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Logits (T, V) after each token, read without the cache."""
@@ -101,14 +102,19 @@ class LlamaEngine:
         self._model.close()
 
     def _reply(
-        self, tokens: list[int], limit: int, stop: frozenset[int], cancel: Callable[[], bool]
+        self,
+        tokens: list[int],
+        limit: int,
+        stop: frozenset[int],
+        cancel: Callable[[], bool],
+        choose: Choose | None,
     ) -> Iterator[int]:
         number = self._reply_number
         row = self._prefill(tokens, cancel)
         for left in range(limit, 0, -1):
             if row is None or cancel():
                 return
-            token = int(row[-1].argmax())
+            token = choose(row[-1]) if choose else int(row[-1].argmax())
             if token in stop:
                 return
             yield token

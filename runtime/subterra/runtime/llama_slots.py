@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from subterra.runtime.engine import check_prompt, common_prefix
+from subterra.runtime.engine import Choose, check_prompt, common_prefix
 from subterra.runtime.errors import EngineError
 from subterra.runtime.llama_native import Batch, NativeContext, NativeModel
 
@@ -33,6 +33,7 @@ class _Slot:
     reply: list[int] = field(default_factory=list)
     limit: int = 0
     stop: frozenset[int] = frozenset()
+    choose: Choose | None = None
 
     @property
     def busy(self) -> bool:
@@ -67,7 +68,13 @@ class LlamaSlots:
         )
 
     def submit(
-        self, slot: int, tokens: Sequence[int], *, max_tokens: int, stop: Collection[int]
+        self,
+        slot: int,
+        tokens: Sequence[int],
+        *,
+        max_tokens: int,
+        stop: Collection[int],
+        choose: Choose | None = None,
     ) -> None:
         """Ask for a reply; see `engine.Slots.submit`."""
         state = self._free_slot(slot)
@@ -86,6 +93,7 @@ class LlamaSlots:
         state.reply = []
         state.limit = min(max_tokens, self.context_tokens - len(tokens))
         state.stop = frozenset(stop)
+        state.choose = choose
 
     def step(self) -> list[tuple[int, list[int]]]:
         """Decode one batch; replies that finished. An empty list when no slot is busy."""
@@ -127,8 +135,11 @@ class LlamaSlots:
         self, writers: list[int], rows: NDArray[np.float32]
     ) -> list[tuple[int, list[int]]]:
         finished = []
-        for index, token in zip(writers, rows.argmax(axis=1).tolist(), strict=True):
+        likeliest = rows.argmax(axis=1).tolist()
+        for index, row, token in zip(writers, rows, likeliest, strict=True):
             slot = self._slots[index]
+            if slot.choose:
+                token = slot.choose(row)
             if token not in slot.stop:
                 slot.reply.append(token)
                 if len(slot.reply) < slot.limit:

@@ -2,7 +2,7 @@
 
 Goes in: the bytes of a manifest. Comes out: a `Manifest` whose names, paths and variants agree, or
 a BundleError that names the field. Does not know the files, the signature or any procedure: of the
-procedure it carries a salted commitment only.
+procedure it carries a salted commitment only; the legal transitions are a file of their own.
 
     manifest = parse_manifest(data)
     manifest.variant("Q8_0").path
@@ -15,6 +15,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from subterra.runtime.errors import BundleError
+from subterra.runtime.transition_table import TRANSITIONS_NAME
 
 MANIFEST_NAME: Final = "manifest.json"
 SIGNATURE_NAME: Final = "signature"
@@ -88,6 +89,8 @@ class Manifest(_Part):
     slots: tuple[Name, ...]
     terminals: tuple[Name, ...] = ()
     """Nodes at which a conversation is over."""
+    constrained: bool = False
+    """State lines are held to the legal transitions in `transitions.json`."""
     commitment: Commitment
     teacher: Teacher
     variants: tuple[Variant, ...] = Field(min_length=1, max_length=64)
@@ -138,6 +141,10 @@ class Manifest(_Part):
                 problems.append(f"variants: no file of '{variant.name}' is listed in files")
         if TOKENIZER_NAME not in self.files:
             problems.append(f"files: {TOKENIZER_NAME} is not listed")
+        if self.constrained and TRANSITIONS_NAME not in self.files:
+            problems.append(f"constrained: {TRANSITIONS_NAME} is not listed in files")
+        if self.constrained and self.recipe != "traced":
+            problems.append(f"constrained: the recipe {self.recipe} has no state line")
         if self.max_reply_tokens >= self.context_tokens:
             problems.append("max_reply_tokens: leaves no room for a prompt in context_tokens")
         if problems:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from subterra.runtime.engine import check_prompt, common_prefix
+from subterra.runtime.engine import Choose, check_prompt, common_prefix
 from subterra.runtime.errors import EngineError
 from subterra.runtime.onnx_graph import Graph, open_graph
 from subterra.runtime.threads import usable_threads
@@ -62,12 +62,13 @@ class OnnxEngine:
         max_tokens: int,
         stop: Collection[int],
         cancel: Callable[[], bool] | None = None,
+        choose: Choose | None = None,
     ) -> Iterator[int]:
         """Continue `tokens`; see `engine.Engine.generate`."""
         self.check(tokens, room=1)
         self._reply_number += 1
         limit = min(max_tokens, self.context_tokens - len(tokens))
-        return self._reply(list(tokens), limit, frozenset(stop), cancel or _never)
+        return self._reply(list(tokens), limit, frozenset(stop), cancel or _never, choose)
 
     def logits(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Logits (T, V) after each token, read without the cache."""
@@ -96,13 +97,14 @@ class OnnxEngine:
         limit: int,
         stop: frozenset[int],
         cancel: Callable[[], bool],
+        choose: Choose | None = None,
     ) -> Iterator[int]:
         """Continue `tokens` in any cache; `limit` tokens at most."""
         row = self._prefill(cache, tokens, cancel)
         for left in range(limit, 0, -1):
             if row is None or cancel():
                 return
-            token = int(row[-1].argmax())
+            token = choose(row[-1]) if choose else int(row[-1].argmax())
             if token in stop:
                 return
             yield token
@@ -129,10 +131,15 @@ class OnnxEngine:
         )
 
     def _reply(
-        self, tokens: list[int], limit: int, stop: frozenset[int], cancel: Callable[[], bool]
+        self,
+        tokens: list[int],
+        limit: int,
+        stop: frozenset[int],
+        cancel: Callable[[], bool],
+        choose: Choose | None,
     ) -> Iterator[int]:
         number = self._reply_number
-        for token in self.reply(self._cache, tokens, limit, stop, cancel):
+        for token in self.reply(self._cache, tokens, limit, stop, cancel, choose):
             yield token
             self._open_graph()
             if number != self._reply_number:
@@ -172,7 +179,13 @@ class OnnxSlots:
         self._waiting: dict[int, Iterator[int]] = {}
 
     def submit(
-        self, slot: int, tokens: Sequence[int], *, max_tokens: int, stop: Collection[int]
+        self,
+        slot: int,
+        tokens: Sequence[int],
+        *,
+        max_tokens: int,
+        stop: Collection[int],
+        choose: Choose | None = None,
     ) -> None:
         """Ask for a reply; see `engine.Slots.submit`."""
         if not 0 <= slot < self.count:
@@ -186,7 +199,7 @@ class OnnxSlots:
             )
         limit = min(max_tokens, self._engine.context_tokens - len(tokens))
         self._waiting[slot] = self._engine.reply(
-            self._caches[slot], list(tokens), limit, frozenset(stop), _never
+            self._caches[slot], list(tokens), limit, frozenset(stop), _never, choose
         )
 
     def step(self) -> list[tuple[int, list[int]]]:

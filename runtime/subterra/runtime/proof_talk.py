@@ -47,6 +47,7 @@ def talk_to_agent(bundle: Bundle, variant: str | None = None) -> Iterator[Litera
         recipe=manifest.recipe,
         slot_names=manifest.slots,
         max_reply_tokens=min(manifest.max_reply_tokens, REPLY_TOKENS),
+        table=bundle.table,
     )
     try:
         while True:

@@ -16,9 +16,12 @@ from collections.abc import Generator, Iterator, Sequence
 from itertools import chain
 
 from subterra.runtime.chatml import ChatFormat, ChatTokenizer
+from subterra.runtime.constrained import ConstrainedChoice, position
 from subterra.runtime.engine import Engine
 from subterra.runtime.errors import EngineError, UsageError
 from subterra.runtime.reply import Done, Event, ReplyReader, StateShown, TextDelta, TurnStats
+from subterra.runtime.state_line import StateLine
+from subterra.runtime.transition_table import TransitionTable
 
 __all__ = ["Done", "Event", "Session", "StateShown", "TextDelta", "TurnStats"]
 
@@ -44,8 +47,11 @@ class Session:
         recipe: str,
         slot_names: Sequence[str] = (),
         max_reply_tokens: int = 256,
+        table: TransitionTable | None = None,
     ) -> None:
         """Prepare an empty conversation; call `open` next.
+
+        With a `table`, state lines that leave it cannot be written (recipes without are not held).
 
         Raises:
             UsageError: the recipe is unknown.
@@ -66,6 +72,9 @@ class Session:
         self._has_state = RECIPES_WITH_STATE[recipe]
         self._slot_names = tuple(slot_names)
         self._max_reply_tokens = max_reply_tokens
+        self._table = table if self._has_state else None
+        self._line: StateLine | None = None
+        """The last legal state line; kept only with a table."""
         self._system = tokenizer.system_turn(chat.system)
         self._prefix = tokenizer.assistant_prefix()
         self._end = tokenizer.turn_end()
@@ -132,6 +141,7 @@ class Session:
         """
         self._check_idle()
         self._exchanges.clear()
+        self._line = None
 
     def _start(self, user_turn: list[int]) -> Generator[Event, None, None]:
         self._check_idle()
@@ -153,11 +163,12 @@ class Session:
                 max_tokens=self._max_reply_tokens,
                 stop=[self._tokenizer.end_of_turn_id],
                 cancel=self._cancelled.is_set,
+                choose=self._choice(),
             )
             while (token := clock.next(replies)) is not None:
-                yield from clock.seen(reply.feed(token))
+                yield from clock.seen(self._followed(reply.feed(token)))
             cancelled = self._cancelled.is_set()
-            yield from clock.seen(reply.finish(cancelled=cancelled))
+            yield from clock.seen(self._followed(reply.finish(cancelled=cancelled)))
         finally:
             self._running = False
             if reply.shown:
@@ -174,6 +185,18 @@ class Session:
                 truncated_turns=dropped,
             )
         )
+
+    def _choice(self) -> ConstrainedChoice | None:
+        if self._table is None:
+            return None
+        return ConstrainedChoice(self._table, self._line, self._tokenizer.token_bytes)
+
+    def _followed(self, events: list[Event]) -> list[Event]:
+        """Remember the state line from which the next one has to go on."""
+        for event in events:
+            if self._table and isinstance(event, StateShown):
+                self._line = position(self._table, self._line, event.line)
+        return events
 
     def _room(self) -> int:
         """Tokens left for a user turn when the history holds nothing but the system turn."""

@@ -52,9 +52,9 @@ def format(line: StateLine, slot_names: Sequence[str]) -> str:  # noqa: A001 - s
         raise InputError(
             f"unknown slot {unknown[0]!r} in a state line", hint=f"slots: {', '.join(slot_names)}"
         )
-    head = " + ".join(map(_words, line.intents)) + " > " + _words(line.node)
+    head = " + ".join(map(words, line.intents)) + " > " + words(line.node)
     slots = [_value_text(name, values.get(name)) for name in slot_names]
-    return " | ".join([head, *slots, *map(_words, line.flags)])
+    return " | ".join([head, *slots, *map(words, line.flags)])
 
 
 def parse(text: str, slot_names: Sequence[str]) -> StateLine | None:
@@ -82,7 +82,12 @@ def parse(text: str, slot_names: Sequence[str]) -> StateLine | None:
     )
 
 
-def _words(name: str) -> str:
+def words(name: str) -> str:
+    """Write a name as it stands in the line.
+
+    Raises:
+        InputError: the name cannot stand in a state line.
+    """
     if not _NAME.fullmatch(name):
         raise InputError(
             f"the name {name!r} cannot stand in a state line",
@@ -91,22 +96,32 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _name(words: str) -> str | None:
-    name = words.strip().replace(" ", "_")
+def is_value(text: str) -> bool:
+    """Tell whether a text can stand as the value of a slot."""
+    return (
+        text not in ("", UNFILLED)
+        and "|" not in text
+        and text == text.strip()
+        and (text.isprintable())
+    )
+
+
+def _name(written: str) -> str | None:
+    name = written.strip().replace(" ", "_")
     return name if _NAME.fullmatch(name) else None
 
 
 def _value_text(slot: str, value: str | None) -> str:
     if value is None:
         return UNFILLED
-    if value == UNFILLED or value != value.strip() or not value or "|" in value:
-        raise InputError(
-            f"the value {value!r} of slot {slot} cannot stand in a state line",
-            hint="values are not empty, not '?', and have no '|' or outer spaces",
-        )
     if not value.isprintable():
         raise InputError(
             f"the value {value!r} of slot {slot} has control characters",
             hint="values are one printable line",
+        )
+    if not is_value(value):
+        raise InputError(
+            f"the value {value!r} of slot {slot} cannot stand in a state line",
+            hint="values are not empty, not '?', and have no '|' or outer spaces",
         )
     return value

@@ -38,6 +38,9 @@ def run(args: argparse.Namespace) -> int:
     print(f"{manifest.name}: {manifest.title}", file=sys.stderr)
     print(f"  files      {len(manifest.files)} match, none extra", file=sys.stderr)
     print(f"  variants   {variants} (default {manifest.default_variant})", file=sys.stderr)
+    if bundle.table:
+        nodes = len(bundle.table.nodes)
+        print(f"  held to    the legal transitions between {nodes} nodes", file=sys.stderr)
     print(f"  signature  {_sentence(bundle, origin)}", file=sys.stderr)
     for host in manifest.teacher.disclosed_to:
         print(f"  disclosed  the procedure was sent to {host} while compiling", file=sys.stderr)
@@ -79,5 +82,6 @@ def _document(bundle: Bundle, origin: str) -> dict[str, object]:
         "files": len(manifest.files),
         "variants": [variant.name for variant in manifest.variants],
         "default_variant": manifest.default_variant,
+        "constrained": manifest.constrained,
         "disclosed_to": list(manifest.teacher.disclosed_to),
     }

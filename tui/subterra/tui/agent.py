@@ -136,10 +136,12 @@ def open_agent(
     key: Path | None = None,
     allow_unsigned: bool = False,
     export_folder: Path | None = None,
+    constrained: bool = True,
 ) -> Iterator[SealedAgent]:
     """Verify a bundle, lock this process down, then load the model; free it at the end.
 
-    The lock-down cannot be undone: afterwards this process can only talk and end.
+    The lock-down cannot be undone: afterwards this process can only talk and end. An agent that
+    carries its legal transitions is held to them, unless `constrained` is false.
 
     Raises:
         BundleError: the bundle is not what its author sealed, or has no such variant.
@@ -167,6 +169,7 @@ def open_agent(
             recipe=manifest.recipe,
             slot_names=manifest.slots,
             max_reply_tokens=manifest.max_reply_tokens,
+            table=bundle.table if constrained else None,
         )
         yield SealedAgent(
             session,

@@ -42,6 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--state", action="store_true", help="show the agent's state lines")
     parser.add_argument(
+        "--unconstrained",
+        action="store_true",
+        help="do not hold the agent to its procedure's transitions",
+    )
+    parser.add_argument(
         "--export-to", type=Path, metavar="FOLDER", help="leave FOLDER writable for transcripts"
     )
 
@@ -61,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
             key=args.key,
             allow_unsigned=args.allow_unsigned,
             export_folder=args.export_to,
+            constrained=not args.unconstrained,
         ) as agent,
     ):
         if script is not None or args.plain or not full_screen_possible():
