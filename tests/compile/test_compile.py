@@ -55,6 +55,8 @@ def test_a_procedure_becomes_an_adapter_that_merges(
     assert (card["recipe"], card["method"], card["name"]) == ("traced", "lora", "kettle")
     assert card["teacher"] == {"kind": "bank", "disclosed_to": []}
     assert {"torch", "transformers", "peft", "subterra"} <= card["tools"].keys()
+    assert {len(digest) for digest in card["inputs"].values()} == {64}
+    assert list(card["inputs"]) == ["procedure", "users", "general_wording"]
     merged = merge(work / "adapter", work / "merged", base_name=str(tiny_checkpoint))
     assert (merged / FULL_FILE).exists()
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from subterra.compile.bank_document import fold, read_bank_document
@@ -31,7 +31,6 @@ from subterra.compile.wording import CLEAN, Noise, WordingSource, disturb, place
 from subterra.runtime.cli import main
 from subterra.runtime.errors import ProcedureError, UserBankError
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 DOMAINS = re.compile(
     r"zoom|meeting|camera|micro|video|audio|wi-?fi|internet|phone|flight|hotel|travel|book me"
     r"|booking|insur|claim|polic|money|refund|order|account|password|invoice|deliver|doctor|repair",
@@ -185,6 +184,7 @@ def test_the_digest_tells_what_came_in(bank: UserBank, load: Callable[[str], Use
     assert digest(load(BANK.replace("gladly so", "gladly"))) == digest(bank)
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.data())
 def test_nothing_that_is_barred_comes_in(data: st.DataObject) -> None:
     act = data.draw(st.sampled_from(sorted(set(acts()) - {CORRECTION})))
@@ -217,12 +217,11 @@ def test_wordings_of_the_heldout_bank_are_left_out(
     assert "no wait, {size}" not in bank.general["take_back"]
 
 
-@pytest.mark.parametrize("name", ["zoom_support", "travel_booking"])
-def test_an_example_trains_on_nothing_that_is_held_out(name: str) -> None:
-    procedure, users = load_procedure(EXAMPLES / name), EXAMPLES / name / "users"
-    bank = load_training_bank(users / "train.yaml", procedure, users / "heldout.yaml")
-    heldout = load_bank(users / "heldout.yaml", procedure)
-    held = {fold(text) for texts in heldout.intents.values() for text in texts}
+def test_the_example_trains_on_nothing_that_is_held_out(
+    zoom: Procedure, zoom_bank: UserBank
+) -> None:
+    bank = load_training_bank(zoom_bank.path.with_name("train.yaml"), zoom, zoom_bank.path)
+    held = {fold(text) for texts in zoom_bank.intents.values() for text in texts}
     assert not held & {fold(text) for texts in bank.general.values() for text in texts}
     assert min(map(len, bank.general.values())) > 80
 
@@ -230,11 +229,12 @@ def test_an_example_trains_on_nothing_that_is_held_out(name: str) -> None:
 def test_a_wording_that_means_something_else_at_the_hub_is_left_out_with_a_note(
     load: Callable[[str], UserBank],
 ) -> None:
-    bank = load(BANK.replace("in no case", "certainly, operator") + "person+pick: [a human]\n")
+    bank = load(BANK.replace("in no case", "operator") + "person+pick: [a human]\n")
     assert bank.warnings == (
-        "'person' goes without general wordings that also mean: 'a human' (person+pick)",
+        "'person' goes without general wordings that also mean: 'a human' (person+pick),"
+        " 'operator' (refuse)",
     )
-    assert "a human" not in bank.general["person"]
+    assert not {"a human", "operator"} & set(bank.general["person"])
 
 
 def test_a_wording_of_another_hub_stays(load: Callable[[str], UserBank]) -> None:
@@ -326,8 +326,8 @@ def test_fillers_go_between_words_and_only_where_asked_for() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "wanted"),
     [
-        ("act: deny", "act: denny", r"11:33: 'act' is 'denny', not affirm, deny, .* or correction"),
-        ("act: deny", "act: correction", "11:33: act 'correction' is for corrections"),
+        ("act: deny", "act: denny", r"11:28: 'act' is 'denny', not affirm, deny, .* or correction"),
+        ("act: deny", "act: correction", "11:28: act 'correction' is for corrections"),
         ("act: small_talk", "act: correction", "16:46: act 'correction' is for corrections"),
         ("act: correction", "act: deny", "14:43: a correction's act is 'correction', not 'deny'"),
     ],
@@ -340,8 +340,16 @@ def test_an_act_that_does_not_exist_or_fit_is_a_problem_of_the_procedure(
         load_procedure(tmp_path)
 
 
-def test_show_counts_own_and_general_wordings(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["show", str(EXAMPLES / "travel_booking"), "--wordings"]) == 0
-    out = capsys.readouterr().out
-    assert re.search(r"^  accept +\d+ +\d+  affirm$", out, re.MULTILINE)
-    assert re.search(r"^  confirm +\d+ +0$", out, re.MULTILINE)
+def test_show_counts_own_and_general_wordings(
+    procedure: Procedure, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "users").mkdir()
+    (tmp_path / "users" / "train.yaml").write_text(BANK + "person+pick: [a human]\n")
+    assert main(["show", str(tmp_path), "--wordings"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [
+        "  intent                   own  general",
+        "  pick                       3        0",
+    ]
+    assert f"  person                     0{len(wordings('ask_human')) - 1:>9}  ask_human" in lines
+    assert "'a human' (person+pick)" in lines[-1]

@@ -13,10 +13,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PORTIONS = ("compile", "quantize", "runtime", "tui", "models")
-DATA = (".json", ".toml", ".tcss", ".css", ".safetensors", ".md", ".typed", ".py")
+DATA = (".json", ".toml", ".tcss", ".css", ".safetensors", ".md", ".typed", ".yaml", ".py")
 """Kinds of files that a portion may hold."""
 NAMED = (
     "subterra/compile/procedure_schema.json",
+    "subterra/compile/wording_library/answers.yaml",
     "subterra/models/catalogue.toml",
     "subterra/quantize/report.css",
     "subterra/models/adapters/zoom_support/adapter_model.safetensors",

@@ -68,7 +68,7 @@ def _row(
     return Row(
         Record(name, engine, name, name, size, bits, 134_515_008, "ab" * 32, {}, 1.0),
         _divergence(mean, p99, top),
-        Speed(210.0, 380.0, 673.0, decode, size + 90 * MIB, 256, 2, 0.21),
+        Speed(210.0, 380.0, 673.0, decode, size + 90 * MIB, 256, 192, 3, 2, 0.21),
         ScoreSummary([i >= failures for i in range(SCENARIOS)], {"hub_accuracy": Rate(990, 1000)}),
     )
 

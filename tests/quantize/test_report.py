@@ -1,4 +1,5 @@
 import json
+import secrets
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -9,23 +10,30 @@ import pytest
 from subterra.compile.dialogue import Dialogue, Turn
 from subterra.quantize import report as verb
 from subterra.quantize import report_measure
+from subterra.quantize.agent_note import read_note
+from subterra.quantize.measured import Measured
 from subterra.quantize.quantize import quantize
 from subterra.quantize.report_data import Report, ScoreSummary
 from subterra.quantize.report_wiring import (
-    Agent,
     ScoreOptions,
     encode,
     held_out_texts,
     make_scorer,
-    read_agent,
 )
 from subterra.quantize.variants import VARIANTS
 from subterra.runtime.chatml import ChatFormat, ChatTokenizer
 from subterra.runtime.cli import main
-from subterra.runtime.errors import ExportError, InputError, ScoreError
+from subterra.runtime.errors import AdapterError, ExportError, InputError, ScoreError
 
 NAMES = ["F16", "Q8_0", "onnx-fp32"]
-NOTE = {"name": "sound_support", "system": "the system", "recipe": "traced", "slots": ["device"]}
+NOTE = {
+    "name": "sound_support",
+    "base": {"id": "tiny", "sha256": "a" * 64},
+    "adapter_sha256": "b" * 64,
+    "system": "the system",
+    "recipe": "traced",
+    "slots": ["device"],
+}
 
 
 def dialogue(number: int) -> Dialogue:
@@ -36,6 +44,11 @@ def dialogue(number: int) -> Dialogue:
         ),
     )
     return Dialogue(("welcome", "fix_audio"), turns)
+
+
+def nothing(work: Path) -> Measured:
+    """Return results under a name that no other test uses."""
+    return Measured(work / f".{secrets.token_hex(4)}", {}, {})
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +68,7 @@ def report(work: Path) -> Report:
         assert path == VARIANTS[name].path(work)
         return ScoreSummary([True] * 19 + [name != "Q8_0"])
 
-    return verb.build(work, work / "heldout.jsonl", 4, scorer, lambda line: None)
+    return verb.build(work, work / "heldout.jsonl", 4, scorer, lambda line: None, nothing(work))
 
 
 def test_every_variant_is_measured(report: Report) -> None:
@@ -87,7 +100,7 @@ def test_variants_that_do_not_fit_in_memory_together_are_measured_apart(
     monkeypatch.setattr(report_measure, "OPEN_BYTES", 1)
     speeds = {row.name: row.speed for row in report.rows}
     monkeypatch.setattr(report_measure, "_speeds", lambda *args: speeds)
-    again = verb.build(work, work / "heldout.jsonl", 4, None, lambda line: None)
+    again = verb.build(work, work / "heldout.jsonl", 4, None, lambda line: None, nothing(work))
     means = [row.divergence.kld["mean"] for row in again.rows]
     assert means == pytest.approx([row.divergence.kld["mean"] for row in report.rows], rel=1e-3)
 
@@ -104,11 +117,13 @@ def test_the_verb_writes_three_files_and_one_document(
     assert (work / "report" / "report.md").is_file()
     assert err.splitlines()[-1] == f"next: subterra seal {work}"
     assert main([*command, "--require", "Q8_0.success >= 0.99"]) == ScoreError.exit_code
-    assert "Q8_0.success is 0.95, required >= 0.99" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "Q8_0.success is 0.95" in err
+    assert "required >= 0.99" in err
 
 
 def test_only_the_agents_tokens_and_its_end_of_turn_are_counted(work: Path) -> None:
-    agent = read_agent(work / "merged")
+    agent = read_note(work / "merged")
     tokenizer = ChatTokenizer(work / "merged", ChatFormat(system=agent.system))
     text = encode(tokenizer, agent, dialogue(1))
     counted = [t for t, mark in zip(text.tokens, text.counted, strict=True) if mark]
@@ -116,7 +131,7 @@ def test_only_the_agents_tokens_and_its_end_of_turn_are_counted(work: Path) -> N
         "start > welcome | ?\nthe sound and the videoask > fix audio | Mac | tried\nend the video"
     )
     assert counted.count(tokenizer.end_of_turn_id) == 2
-    plain = encode(tokenizer, Agent("a", agent.system, "plain", agent.slots), dialogue(1))
+    plain = encode(tokenizer, agent.model_copy(update={"recipe": "plain"}), dialogue(1))
     counted = [t for t, mark in zip(plain.tokens, plain.counted, strict=True) if mark]
     assert tokenizer.decode(counted) == "the sound and the videoend the video"
 
@@ -148,10 +163,10 @@ def test_missing_inputs_name_the_next_command(work: Path, tmp_path: Path) -> Non
     with pytest.raises(InputError, match="holds no dialogue"):
         held_out_texts(tmp_path / "merged", tmp_path / "empty.jsonl", 5)
     (tmp_path / "merged" / "subterra.json").write_text("{}")
-    with pytest.raises(InputError, match="does not describe an agent"):
-        read_agent(tmp_path / "merged")
+    with pytest.raises(AdapterError, match="names no base model"):
+        read_note(tmp_path / "merged")
     with pytest.raises(InputError, match="--limit is 0"):
-        verb.build(work, work / "heldout.jsonl", 0, None, lambda line: None)
+        verb.build(work, work / "heldout.jsonl", 0, None, lambda line: None, nothing(work))
 
 
 def test_without_a_user_bank_nothing_is_scored() -> None:

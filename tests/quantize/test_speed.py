@@ -1,6 +1,8 @@
 import sys
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,3 +77,25 @@ def test_a_child_that_hangs_is_ended(tiny_gguf: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(speed, "TIME_LIMIT_S", 0.05)
     with pytest.raises(EngineError, match="no result after"):
         measure_speed("llama.cpp", tiny_gguf, PROMPT)
+
+
+class Slow(Recorder):
+    """Take time for each token: proves that a slow variant is given a time, not a count."""
+
+    def generate(self, *args: Any, **options: Any) -> Iterator[int]:
+        for token in super().generate(*args, **options):
+            time.sleep(0.002)
+            yield token
+
+
+def test_a_slow_engine_writes_fewer_tokens_and_says_how_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(speed, "open_engine", lambda *args, **options: Slow(reply=99))
+    whole = measure_here(request())
+    assert whole.repeats == speed.REPEATS
+    assert whole.decode_tokens == speed.REPEATS * (speed.DECODE_TOKENS - 1)
+    monkeypatch.setattr(speed, "DECODE_S", 0.0)
+    monkeypatch.setattr(speed, "REPEATS_S", 0.0)
+    cut = measure_here(request())
+    assert (cut.repeats, cut.decode_tokens) == (1, speed.DECODE_TOKENS_MIN)

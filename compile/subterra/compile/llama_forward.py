@@ -77,22 +77,24 @@ class _Stack:
         first: Any = self._modules[0][0]
         self._adapted = hasattr(first, "lora_A")
         self._scale = float(first.scaling["default"]) if self._adapted else 1.0
-        self._frozen: Tensor | None = None
+        self._frozen: list[Linear] | None = None
         if not any(w.requires_grad for column in self._weights() for w in column):
-            self._frozen = _stacked(self._weights())
-            _point(self._weights(), self._frozen)
+            stack = _stacked(self._weights())
+            _point(self._weights(), stack)
+            self._frozen = [Linear(weight, turned=weight.t().contiguous()) for weight in stack]
 
     def layers(self) -> list[Linear]:
         """Cast and stack what is trained; give each layer's share."""
-        weights = _stacked(self._weights()) if self._frozen is None else self._frozen
+        linears = self._frozen
+        if linears is None:
+            linears = [Linear(weight) for weight in _stacked(self._weights()).unbind()]
         if not self._adapted:
-            return [Linear(weight) for weight in weights.unbind()]
-        down = _stacked([[m.lora_A["default"].weight for m in c] for c in self._modules])
-        ups = [torch.stack([m.lora_B["default"].weight for m in c]) for c in self._modules]
-        up = (_diagonal(ups) * self._scale).to(torch.bfloat16)
-        return [
-            Linear(*each) for each in zip(weights.unbind(), down.unbind(), up.unbind(), strict=True)
-        ]
+            return linears
+        downs = _stacked([[m.lora_A["default"].weight for m in c] for c in self._modules])
+        blocks = [torch.stack([m.lora_B["default"].weight for m in c]) for c in self._modules]
+        ups = (_diagonal(blocks) * self._scale).to(torch.bfloat16)
+        adapters = zip(linears, downs.unbind(), ups.unbind(), strict=True)
+        return [linear._replace(down=down, up=up) for linear, down, up in adapters]
 
     def _weights(self) -> list[list[Tensor]]:
         return [[getattr(m, "base_layer", m).weight for m in c] for c in self._modules]

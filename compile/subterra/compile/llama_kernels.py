@@ -33,6 +33,8 @@ class Linear(NamedTuple):
     """(R, C), LoRA's A."""
     up: Tensor | None = None
     """(O, R), LoRA's B times its scale; block diagonal where projections are stacked."""
+    turned: Tensor | None = None
+    """(C, O), a copy of the weights for the forward product, a quarter quicker; if frozen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class Attention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, norm: Tensor, *rest: Any) -> Tensor:  # noqa: D102
-        qkv, output, ctx.geometry = Linear(*rest[:3]), Linear(*rest[3:6]), rest[6]
+        qkv, output, ctx.geometry = Linear(*rest[:4]), Linear(*rest[4:8]), rest[8]
         rows = x.reshape(-1, x.shape[-1])
         h, inverse = _norm(rows, norm, ctx.geometry.eps)
         y, low = _product(h, qkv)
@@ -80,11 +82,11 @@ class Attention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Gradient, ...]:  # noqa: D102
         x, norm, *rest = ctx.saved_tensors
-        qkv, output = Linear(*rest[:3]), Linear(*rest[3:6])
-        h, inverse, low, heads, mixed, low_output, *shares = rest[6:]
+        qkv, output = Linear(*rest[:4]), Linear(*rest[4:8])
+        h, inverse, low, heads, mixed, low_output, *shares = rest[8:]
         needs, rows = ctx.needs_input_grad, x.reshape(-1, x.shape[-1])
         g = gradients[0].reshape(rows.shape)
-        g_mixed, g_output = _product_back(g, mixed, low_output, output, needs[5:8])
+        g_mixed, g_output = _product_back(g, mixed, low_output, output, needs[6:9])
         g_heads = _mix_back(g_mixed, heads, shares, ctx.geometry)
         g_qkv = _join(g_heads, ctx.geometry)
         g_h, g_qkv_weights = _product_back(g_qkv, h, low, qkv, needs[2:5])
@@ -97,25 +99,25 @@ class Mlp(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, norm: Tensor, *rest: Any) -> Tensor:  # noqa: D102
-        gate_up, down, geometry = Linear(*rest[:3]), Linear(*rest[3:6]), rest[6]
+        gate_up, down, geometry = Linear(*rest[:4]), Linear(*rest[4:8]), rest[8]
         rows = x.reshape(-1, x.shape[-1])
         h, inverse = _norm(rows, norm, geometry.eps)
         both, low = _product(h, gate_up)
         gate, up = both.chunk(2, 1)
-        y, low_down = _product(functional.silu(gate).mul_(up), down)
-        ctx.save_for_backward(x, norm, *gate_up, *down, h, inverse, both, low, low_down)
+        active = functional.silu(gate)
+        y, low_down = _product(active * up, down)
+        ctx.save_for_backward(x, norm, *gate_up, *down, h, inverse, low, both, active, low_down)
         return y.add_(rows).view_as(x)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Gradient, ...]:  # noqa: D102
         x, norm, *rest = ctx.saved_tensors
-        gate_up, down = Linear(*rest[:3]), Linear(*rest[3:6])
-        h, inverse, both, low, low_down = rest[6:]
+        gate_up, down = Linear(*rest[:4]), Linear(*rest[4:8])
+        h, inverse, low, both, active, low_down = rest[8:]
         needs, rows = ctx.needs_input_grad, x.reshape(-1, x.shape[-1])
         g = gradients[0].reshape(rows.shape)
         gate, up = both.chunk(2, 1)
-        active = functional.silu(gate)
-        g_y, g_down = _product_back(g, active * up, low_down, down, needs[5:8])
+        g_y, g_down = _product_back(g, active * up, low_down, down, needs[6:9])
         g_both = torch.empty_like(both)
         g_gate, g_up = g_both.chunk(2, 1)
         torch.mul(g_y, active, out=g_up)
@@ -147,7 +149,7 @@ def _norm_back(
 
 def _product(x: Tensor, linear: Linear) -> tuple[Tensor, Tensor | None]:
     """Multiply (N, C) -> (N, O); give the adapter's middle (N, R), too."""
-    y = x @ linear.weight.t()
+    y = x @ (linear.weight.t() if linear.turned is None else linear.turned)
     if linear.down is None or linear.up is None:
         return y, None
     low = x @ linear.down.t()
@@ -156,15 +158,15 @@ def _product(x: Tensor, linear: Linear) -> tuple[Tensor, Tensor | None]:
 
 def _product_back(
     g: Tensor, x: Tensor, low: Tensor | None, linear: Linear, needs: tuple[bool, ...]
-) -> tuple[Tensor, tuple[Gradient, Gradient, Gradient]]:
+) -> tuple[Tensor, tuple[Gradient, ...]]:
     g_x = g @ linear.weight
     g_weight = g.t() @ x if needs[0] else None
     if linear.down is None or linear.up is None or low is None:
-        return g_x, (g_weight, None, None)
+        return g_x, (g_weight, None, None, None)
     g_low = g @ linear.up
     g_down = g_low.t() @ x if needs[1] else None
     g_up = (low.t() @ g).t() if needs[2] else None
-    return g_x.addmm_(g_low, linear.down), (g_weight, g_down, g_up)
+    return g_x.addmm_(g_low, linear.down), (g_weight, g_down, g_up, None)
 
 
 def _split(y: Tensor, sizes: torch.Size, geometry: Geometry) -> Tensor:

@@ -1,7 +1,7 @@
-"""`merged/subterra.json`: where a merged model comes from.
+"""The card of a merged model in the manifest's own terms.
 
-Goes in: the merged checkpoint's folder. Comes out: an `AgentNote` in the manifest's own terms. Does
-not know bundles. Keys that are of no use to a bundle (nodes, scores) are left where they are.
+Goes in: the merged checkpoint's folder. Comes out: an `AgentNote`. Does not know bundles. What is
+of no use to a bundle or a report (settings, validation) stays in the card.
 
     >>> read_note(Path("build/zoom_support/merged")).recipe
     'traced'
@@ -13,16 +13,16 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from subterra.compile.card import CARD_FILE, read_card
 from subterra.runtime.errors import BundleError
 from subterra.runtime.manifest import Base, Line, Name, Sha256, Teacher
 
-NOTE_NAME = "subterra.json"
 POSITIONS = 2048
 """Where a checkpoint does not say."""
 
 
 class AgentNote(BaseModel):
-    """The part of `subterra.json` that a manifest repeats."""
+    """The part of a card that a manifest repeats, and what a report needs."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -31,6 +31,7 @@ class AgentNote(BaseModel):
     adapter_sha256: Sha256
     recipe: Literal["traced", "plain"]
     system: Line
+    slots: tuple[str, ...] = ()
     teacher: Teacher = Teacher(kind="bank")
     seeds: dict[Name, int] = Field(default_factory=dict)
     positions: int = Field(default=POSITIONS, ge=1, exclude=True)
@@ -41,21 +42,19 @@ def read_note(merged: Path) -> AgentNote:
     """Read the note of a merged checkpoint.
 
     Raises:
-        BundleError: the note is missing or a field is wrong; the message names the field.
+        AdapterError: the card is missing, damaged, or names no base.
+        BundleError: a field is wrong, which the message names, or `config.json` is damaged.
     """
-    path = merged / NOTE_NAME
-    hint = "subterra merge writes it anew"
+    card = read_card(merged)
+    path, hint = merged / "config.json", "subterra merge writes it anew"
     try:
-        document = json.loads(path.read_bytes())
-        config = json.loads((merged / "config.json").read_bytes())
-        positions = config.get("max_position_embeddings", POSITIONS)
-        return AgentNote.model_validate_json(json.dumps({**document, "positions": positions}))
+        positions = json.loads(path.read_bytes()).get("max_position_embeddings", POSITIONS)
+        return AgentNote.model_validate_json(json.dumps({**card, "positions": positions}))
     except OSError as error:
-        named = error.filename or path
-        raise BundleError(f"cannot read {named}: {error.strerror}", hint=hint) from error
+        raise BundleError(f"cannot read {path}: {error.strerror}", hint=hint) from error
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise BundleError(f"{path}, {field}: {first['msg']}", hint=hint) from error
+        raise BundleError(f"{merged / CARD_FILE}, {field}: {first['msg']}", hint=hint) from error
     except (ValueError, TypeError, AttributeError) as error:
-        raise BundleError(f"{path} or config.json is not a JSON object", hint=hint) from error
+        raise BundleError(f"{path} is not a JSON object", hint=hint) from error

@@ -15,21 +15,23 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
-from subterra.compile import compile as compiling
 from subterra.compile.card import CARD_FILE, read_card
+from subterra.compile.compile import DEFAULT_BASE, train_adapter, write_samples
+from subterra.compile.general_wording import load_training_bank
 from subterra.compile.merge import merge
 from subterra.compile.procedure import Procedure
 from subterra.compile.settings import TrainSettings
-from subterra.compile.user_bank import load_bank
 from subterra.compile.validation import load_procedure
 from subterra.models.adapters import shipped_adapter
-from subterra.quantize import report as reporting
 from subterra.quantize.quantize import parse_names, quantize
+from subterra.quantize.report import make_report
+from subterra.quantize.report_wiring import ScoreOptions
 from subterra.quantize.seal import SealOptions, author_key, seal
 from subterra.quantize.variants import VARIANTS, existing
+from subterra.runtime.errors import UsageError
 from subterra.runtime.files import replacing_folder
 
 SHIPPED_VARIANTS = ("Q8_0", "onnx-int8")
@@ -37,6 +39,7 @@ SHIPPED_VARIANTS = ("Q8_0", "onnx-int8")
 CONVERSATIONS = 200
 ONNX_CONVERSATIONS = 20
 DIVERGENCE_DIALOGUES = 20
+SCENARIO_SEED = 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("example", type=Path, help="folder with procedure.yaml and users/")
     parser.add_argument("--out", type=Path, help="work folder (default: build/NAME)")
     parser.add_argument("--train", action="store_true", help="compile even if an adapter ships")
-    parser.add_argument("--base", default=compiling.DEFAULT_BASE, help="base model (%(default)s)")
+    parser.add_argument("--base", default=DEFAULT_BASE, help="base model (%(default)s)")
     parser.add_argument(
         "--dialogues", type=int, default=TrainSettings().dialogues, help="to train on (%(default)s)"
     )
@@ -69,7 +72,7 @@ def run(args: Namespace) -> int:
 
     stage = _Stages()
     stage("compile", lambda: _adapter(args, procedure, users, work))
-    base = None if args.base == compiling.DEFAULT_BASE else args.base
+    base = None if args.base == DEFAULT_BASE else args.base
     stage("merge", lambda: merge(work / "adapter", work / "merged", base_name=base))
     stage("quantize", lambda: quantize(work, names, say=_say))
     stage("report", lambda: _report(args, work, users / "heldout.yaml"))
@@ -103,20 +106,22 @@ def _variants(text: str | None) -> list[str]:
 
 
 def _adapter(args: Namespace, procedure: Procedure, users: Path, work: Path) -> Path:
+    adapter, training, heldout = work / "adapter", users / "train.yaml", users / "heldout.yaml"
+    bank = load_training_bank(training, procedure, heldout)
+    settings = _settings(args.dialogues)
+    write_samples(work, procedure, bank, heldout, settings.seed)
     shipped = None if args.train else shipped_adapter(procedure.name)
     if shipped is None:
-        arguments = [str(args.example), "--out", str(work), "--base", args.base]
-        arguments += ["--dialogues", str(args.dialogues)]
-        parser = argparse.ArgumentParser()
-        compiling.add_arguments(parser)
-        with redirect_stdout(sys.stderr):
-            compiling.run(parser.parse_args(arguments))
-        return work / "adapter"
+        return train_adapter(args.base, procedure, args.example, training, bank, adapter, settings)
     _say(f"using the adapter that ships with subterra ({shipped.name}); --train compiles anew")
-    bank = load_bank(users / "train.yaml", procedure)
-    compiling.write_samples(work, procedure, bank, users / "heldout.yaml", seed=0)
-    _copy_adapter(shipped, work / "adapter")
-    return work / "adapter"
+    _copy_adapter(shipped, adapter)
+    return adapter
+
+
+def _settings(dialogues: int) -> TrainSettings:
+    if dialogues < 1:
+        raise UsageError("--dialogues must be at least 1", hint="subterra build --dialogues 2")
+    return replace(TrainSettings(), dialogues=dialogues)
 
 
 def _copy_adapter(source: Path, target: Path) -> None:
@@ -127,14 +132,15 @@ def _copy_adapter(source: Path, target: Path) -> None:
 
 
 def _report(args: Namespace, work: Path, users: Path) -> None:
-    arguments = [str(work), "--dialogues", str(work / "dialogues" / "heldout.jsonl")]
-    arguments += ["--limit", str(args.limit), "--onnx-conversations", str(args.onnx_conversations)]
-    if args.conversations:
-        arguments += ["--users", str(users), "--conversations", str(args.conversations)]
-    parser = argparse.ArgumentParser()
-    reporting.add_arguments(parser)
-    with redirect_stdout(sys.stderr):
-        reporting.run(parser.parse_args(arguments))
+    score = ScoreOptions(
+        merged=work / "merged",
+        users=users if args.conversations else None,
+        procedure=None,
+        conversations=args.conversations,
+        seed=SCENARIO_SEED,
+        onnx_conversations=args.onnx_conversations,
+    )
+    make_report(work, work / "dialogues" / "heldout.jsonl", args.limit, score, _say)
 
 
 def _seal(work: Path, procedure: Path, names: Sequence[str]) -> Path:

@@ -1,6 +1,6 @@
 """Write a merged Hugging Face checkpoint as one GGUF that llama.cpp reads.
 
-Goes in: a folder with safetensors, `config.json`, `tokenizer.json` (and `subterra.json` from
+Goes in: a folder with safetensors, `config.json`, `tokenizer.json` (and the card from
 `subterra merge`, for the provenance keys). Comes out: one file; same input, same bytes.
 Does not quantize (`gguf_quantize` does) and imports neither torch nor transformers.
 
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from subterra.compile.card import CARD_FILE, read_card
 from subterra.models.resolve import check_checkpoint
 from subterra.models.safetensors_file import StoredTensor, stored_tensors
 from subterra.quantize.gguf_families import Family, family_of
@@ -49,7 +50,7 @@ class Checkpoint:
     tensors: dict[str, StoredTensor]
     """By Hugging Face name."""
     provenance: dict[str, Any]
-    """`subterra.json`, or nothing."""
+    """The card, or nothing."""
 
 
 def export_gguf(folder: Path, target: Path, *, precision: Precision = "F16") -> Path:
@@ -88,13 +89,13 @@ def open_checkpoint(folder: Path) -> Checkpoint:
 
     Raises:
         ExportError: the architecture is not in the table.
+        AdapterError: there is a card, but it is damaged.
         BaseModelError: the folder is no checkpoint, or a weight file is truncated.
     """
     weights = check_checkpoint(folder)
     config = read_json(folder / "config.json")
     tensors = {name: found for path in weights for name, found in stored_tensors(path).items()}
-    note = folder / "subterra.json"
-    provenance = read_json(note) if note.is_file() else {}
+    provenance = read_card(folder) if (folder / CARD_FILE).is_file() else {}
     return Checkpoint(folder, config, family_of(config, folder), tensors, provenance)
 
 

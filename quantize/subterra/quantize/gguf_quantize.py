@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from subterra.quantize.gguf_header import read_tensors
 from subterra.runtime.errors import ExportError, MissingExtraError, ResourceError
 from subterra.runtime.files import replacing
 
@@ -85,18 +86,16 @@ def tensor_sizes(path: Path) -> TensorSizes:
         MissingExtraError: the `gguf` package is not installed.
     """
     try:
-        import gguf
+        tensors = read_tensors(path)
     except ModuleNotFoundError as error:
         raise MissingExtraError("gguf", "quantize") from error
-    try:
-        tensors = gguf.GGUFReader(path).tensors
-    except (ValueError, IndexError, KeyError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise ExportError(f"{path} is not a whole GGUF: {error}", hint="quantize again") from error
     return TensorSizes(
         path,
         path.stat().st_size,
-        sum(int(tensor.n_bytes) for tensor in tensors),
-        sum(int(tensor.n_elements) for tensor in tensors),
+        sum(tensor.bytes for tensor in tensors),
+        sum(tensor.elements for tensor in tensors),
     )
 
 

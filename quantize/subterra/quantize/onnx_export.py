@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from subterra.quantize.onnx_quantize import load_graph, save_graph
+from subterra.quantize.onnx_vocabulary import share_table
 from subterra.quantize.torch_reference import load_model
 from subterra.quantize.variants import missing_checkpoint
 from subterra.runtime.errors import ExportError, MissingExtraError
@@ -73,6 +75,7 @@ def export_onnx(merged: Path, target: Path) -> OnnxExport:
     model = load_model(merged)
     with replacing_folder(target) as folder:
         _trace(model, folder, merged)
+        _share_table(folder)
         _tidy(folder, merged)
         measured = _compare(model, folder)
         if not measured.max_logit_difference <= DIFFERENCE_LIMIT:
@@ -131,13 +134,20 @@ def run_graph(
 
 
 def _trace(model: Any, folder: Path, merged: Path) -> None:
+    """Write `model.onnx` as torch traces it under optimum's configuration of the architecture.
+
+    Optimum's own entry point would load, check and save the graph three times more.
+    """
     try:
         with _offline(), _quiet():
-            from optimum.exporters.onnx import onnx_export_from_model
+            from optimum.exporters.onnx import export
+            from optimum.exporters.tasks import TasksManager
 
-            onnx_export_from_model(
-                model, output=folder, task=TASK, do_validation=False, device="cpu"
+            constructor = TasksManager.get_exporter_config_constructor(
+                "onnx", model=model, task=TASK, library_name="transformers"
             )
+            config = constructor(model.config, use_past=True, use_past_in_inputs=True)
+            export(model, config, folder / "model.onnx", disable_dynamic_axes_fix=True)
     except ModuleNotFoundError as error:
         raise MissingExtraError(error.name or "optimum-onnx", "quantize") from error
     except (ValueError, KeyError, NotImplementedError, RuntimeError, TypeError) as error:
@@ -145,6 +155,13 @@ def _trace(model: Any, folder: Path, merged: Path) -> None:
             f"optimum cannot export {merged}: {_first_line(error)}",
             hint="use the GGUF variants: subterra quantize --variants F16,Q8_0",
         ) from error
+
+
+def _share_table(folder: Path) -> None:
+    """Store a table once that is both embedding and head: the tracer folds the head's transpose."""
+    model = load_graph(folder / "model.onnx")
+    if share_table(model):
+        save_graph(model, folder)
 
 
 def _tidy(folder: Path, merged: Path) -> None:

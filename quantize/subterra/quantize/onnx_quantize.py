@@ -35,10 +35,9 @@ OnnxKind = Literal["int8", "int4"]
 BITS: dict[OnnxKind, int] = {"int8": 8, "int4": 4}
 
 ACCURACY_LEVEL = 4
-"""MatMulNBits multiplies in int8 (the fast CPU path); 1 would be fp32 (ONNX Runtime docs)."""
-
-HEAD_ACCURACY_LEVEL = 1
-"""The head stays in fp32 arithmetic: rounding its input flips near ties (onnxruntime #29849)."""
+"""MatMulNBits multiplies in int8, the fast CPU path; 1 would be fp32 (ONNX Runtime docs). The head
+too: 38 ms a token instead of 265 with int8 at 135M on one core, for a mean KLD to the fp32 graph of
+7.5e-5 instead of 6.5e-5 (2,425 tokens)."""
 
 SINGLE_FILE_LIMIT = 1_900_000_000
 """Bytes; a protobuf message may not pass 2 GiB."""
@@ -68,7 +67,7 @@ def quantize_onnx(source: Path, target: Path, kind: OnnxKind) -> None:
             model = _rounded_layers(graph, BITS[kind])
         except ModuleNotFoundError as error:
             raise MissingExtraError(error.name or "onnx", "quantize") from error
-        shrink_vocabulary(model, HEAD_ACCURACY_LEVEL)
+        shrink_vocabulary(model, ACCURACY_LEVEL)
         save_graph(model, folder)
 
 

@@ -2,8 +2,8 @@
 
 Goes in: a graph whose embedding is `Gather(table, input_ids)` and whose `logits` come from a MatMul
 with that table (tied, through a Transpose) or with a matrix of its own. Comes out: the same graph
-with MatMulNBits as head, and an embedding that dequantizes the rows it looks up. Quantizes
-nothing else.
+with MatMulNBits as head, and an embedding that dequantizes the rows it looks up. Also ties the two
+again in a graph that stores both. Quantizes nothing else.
 
 The table of a small model is a fifth of its weights and is used twice; fp32 it would be larger than
 all other weights at 4 bits. Blocks of 32 with one fp32 scale: 9 bits per weight.
@@ -77,6 +77,32 @@ def head_name(model: Any) -> str:
     raise _foreign("no MatMul makes the output 'logits'")
 
 
+def share_table(model: Any) -> bool:
+    """Let the head read the embedding through a Transpose if its weight is the same; True if so.
+
+    Raises:
+        ExportError: the graph has another structure than optimum gives to decoders.
+    """
+    from onnx import helper, numpy_helper
+
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    table = _embedding(model, weights).input[0]
+    name = head_name(model)
+    head = next(node for node in model.graph.node if node.name == name)
+    own = weights.get(head.input[1])
+    if own is None or own.name == table:
+        return False
+    values, expected = numpy_helper.to_array(own), numpy_helper.to_array(weights[table])
+    if not np.array_equal(values, expected.T):
+        return False
+    turned = f"{table}_transposed"
+    head.input[1] = turned
+    node = helper.make_node("Transpose", [table], [turned], turned, perm=[1, 0])
+    _splice(model, head, [node, head])
+    model.graph.initializer.remove(own)
+    return True
+
+
 def shrink_vocabulary(model: Any, accuracy_level: int) -> None:
     """Replace embedding and head of `model`, in place.
 
@@ -85,7 +111,8 @@ def shrink_vocabulary(model: Any, accuracy_level: int) -> None:
     """
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     embedding = _embedding(model, weights)
-    head = next(node for node in model.graph.node if node.name == head_name(model))
+    name = head_name(model)
+    head = next(node for node in model.graph.node if node.name == name)
     head_weight, transpose = _head_weight(model, head, weights)
     _replace_embedding(model, embedding, weights[embedding.input[0]])
     tied = head_weight == embedding.input[0]

@@ -2,7 +2,7 @@ r"""`subterra report`: accuracy, speed and size of every variant against the mer
 
 Goes in: a work folder with `merged/` and `variants/`, held-out dialogues, optionally a user bank.
 Comes out: a folder `report/` with `report.md`, `report.html` and `report.json`, put in place
-at once.
+at once. Until then each result is kept in the work folder, so a killed report goes on.
 
     $ subterra report build/zoom_support --dialogues build/zoom_support/dialogues/heldout.jsonl \
         --users examples/zoom_support/users/heldout.yaml --require 'Q8_0.success >= 0.85'
@@ -13,9 +13,12 @@ import datetime
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
+from subterra.quantize.agent_note import read_note
 from subterra.quantize.divergence import ScoredText
+from subterra.quantize.measured import FOLDER, Measured, What
 from subterra.quantize.quantize import Record, read_record
 from subterra.quantize.report_data import Report, Scorer, recommend
 from subterra.quantize.report_html import page
@@ -26,7 +29,6 @@ from subterra.quantize.report_wiring import (
     ScoreOptions,
     held_out_texts,
     make_scorer,
-    read_agent,
 )
 from subterra.quantize.variants import VARIANTS, existing, missing_checkpoint, parameter_count
 from subterra.runtime.errors import ExportError, InputError, ScoreError
@@ -66,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.require:
         check_syntax(args.require, VARIANTS)
-    options = ScoreOptions(
+    score = ScoreOptions(
         merged=args.work / "merged",
         users=args.users,
         procedure=args.procedure,
@@ -74,19 +76,48 @@ def run(args: argparse.Namespace) -> int:
         seed=args.seed,
         onnx_conversations=args.onnx_conversations,
     )
-    scorer = make_scorer(options)
-    report = build(args.work, args.dialogues, args.limit, scorer, _say)
-    folder = args.work / "report"
-    write_report(folder, report)
+    report = make_report(args.work, args.dialogues, args.limit, score, _say)
     if args.json:
         print(json.dumps(report.to_json(), indent=2, ensure_ascii=False))
-    _say(f"ship {report.recommendation.name}: {report.recommendation.why}")
-    _say(f"written: {folder}/report.html, report.md, report.json")
     problems = missed(args.require, report.to_json()) if args.require else []
     if problems:
-        raise ScoreError("; ".join(problems), hint=f"see {folder}/report.md")
+        raise ScoreError("; ".join(problems), hint=f"see {args.work}/report/report.md")
     _say(f"next: subterra seal {args.work}")
     return 0
+
+
+def make_report(
+    work: Path, dialogues: Path, limit: int, score: ScoreOptions, say: Callable[[str], None]
+) -> Report:
+    """Measure every variant of `work` and write the three files.
+
+    What a killed run measured on the same inputs is not measured again.
+
+    Args:
+        work: folder with merged/ and variants/.
+        dialogues: held-out dialogues, JSONL.
+        limit: how many of them.
+        score: the conversations that success is measured on.
+        say: is told the progress.
+
+    Raises:
+        InputError: there is no dialogue to measure on.
+        ExportError: there are no variants, or they were made from another checkpoint.
+        ResourceError: the report cannot be written.
+    """
+    records = current_records(work)
+    kept = Measured(
+        work / FOLDER,
+        _inputs(dialogues, limit, score),
+        {record.name: asdict(record) for record in records},
+    )
+    report = build(work, dialogues, limit, make_scorer(score), say, kept)
+    folder = work / "report"
+    write_report(folder, report)
+    kept.drop()
+    say(f"ship {report.recommendation.name}: {report.recommendation.why}")
+    say(f"written: {folder}/report.html, report.md, report.json")
+    return report
 
 
 def build(
@@ -95,6 +126,7 @@ def build(
     limit: int,
     scorer: Scorer | None,
     say: Callable[[str], None],
+    kept: Measured,
 ) -> Report:
     """Measure every variant of `work`.
 
@@ -108,9 +140,9 @@ def build(
     facts = machine()
     records = current_records(work)
     texts = held_out_texts(merged, dialogues, limit)
-    rows, control, against = measure(work, records, texts, scorer, say)
+    rows, control, against = measure(work, records, texts, scorer, kept, say)
     return Report(
-        title=read_agent(merged).name,
+        title=read_note(merged).name,
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         reference={
             "name": "merged",
@@ -128,6 +160,23 @@ def build(
         machine=facts,
         recommendation=recommend(rows, against),
     )
+
+
+def _inputs(dialogues: Path, limit: int, score: ScoreOptions) -> dict[What, object]:
+    """What the results depend on beside the variant."""
+    if not dialogues.is_file():
+        raise InputError(f"no dialogues at {dialogues}", hint="subterra compile writes some")
+    texts = [sha256_file(dialogues), limit, sha256_file(score.merged / "model.safetensors")]
+    facts = machine()
+    quiet = {name: value for name, value in facts.items() if name != "load_average"}
+    files = [score.users, score.procedure_file] if score.users else []
+    digests = [sha256_file(path) for path in files if path and path.is_file()]
+    counts = [score.conversations, score.onnx_conversations, score.seed]
+    return {
+        "speed": [texts, quiet],
+        "divergence": [texts, quiet],
+        "success": [digests, counts, quiet],
+    }
 
 
 def current_records(work: Path) -> list[Record]:

@@ -140,9 +140,10 @@ def method(report: Report) -> list[str]:
         f"Control: the reference computed a second time on {control.texts} dialogues differs by a "
         f"mean KLD of {small(control.kld['mean'])} and agrees on the top token in "
         f"{100 * control.same_top.value:.1f} % of {control.tokens:,} positions.",
-        "Speed: each variant in a process of its own, median of 3, prompt of "
-        f"{report.rows[0].speed.prompt_tokens} tokens with nothing cached; load includes importing "
-        "the engine; peak memory includes the mapped model file.",
+        f"Speed: each variant in a process of its own, median of {_span(report, 'repeats')} "
+        f"replies, prompt of {report.rows[0].speed.prompt_tokens} tokens with nothing cached, "
+        f"{_span(report, 'decode_tokens')} tokens written in all; load includes importing the "
+        "engine; peak memory includes the mapped model file.",
     ]
     if report.flips_against is None:
         sentences.append("Success and flips were not measured: no user bank was given (--users).")
@@ -153,6 +154,12 @@ def method(report: Report) -> list[str]:
             "the exact McNemar test."
         )
     return sentences
+
+
+def _span(report: Report, name: str) -> str:
+    """Least and greatest number of this name over the variants, or the one that all have."""
+    found = sorted({int(getattr(row.speed, name)) for row in report.rows})
+    return f"{found[0]}" if len(found) == 1 else f"{found[0]} to {found[-1]}"
 
 
 def machine(report: Report) -> list[tuple[str, str]]:

@@ -1,18 +1,20 @@
 """Measure every variant of a work folder.
 
-Goes in: records of variants, texts, a scorer. Comes out: rows, and the control. Writes no file.
+Goes in: records of variants, texts, a scorer, what an earlier run has measured. Comes out: rows,
+and the control. Each result is kept as soon as it is there.
 
-    >>> rows, control = measure(work, records, texts, scorer=None, say=print)
+    >>> rows, control, against = measure(work, records, texts, None, kept, say=print)
 """
 
 import contextlib
 import os
 import platform
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from subterra.quantize.divergence import Divergence, LogitsAt, ScoredText, at_positions, compare
+from subterra.quantize.measured import Measured
 from subterra.quantize.quantize import Record
 from subterra.quantize.report_data import Flips, Row, Scorer, ScoreSummary, count_flips
 from subterra.quantize.speed import PROMPT_TOKENS, Speed, measure_speed
@@ -27,8 +29,11 @@ FLIPS_AGAINST = "F16"
 OPEN_BYTES = 4 << 30
 """Model files open at a time in the divergence pass; more are measured in further passes."""
 
-CONTROL_TEXTS = 4
+CONTROL_TEXTS = 2
 """Dialogues of which the reference is computed twice."""
+
+CONTROL = "merged"
+"""Name under which the control is kept."""
 
 CONTEXT_STEP = 256
 
@@ -40,6 +45,7 @@ def measure(
     records: Sequence[Record],
     texts: Sequence[ScoredText],
     scorer: Scorer | None,
+    kept: Measured,
     say: Say,
 ) -> tuple[list[Row], Divergence, str | None]:
     """Measure divergence, speed and success of each variant.
@@ -51,9 +57,9 @@ def measure(
         EngineError: a variant does not load, or gives no finite logits.
         ModelError: the merged checkpoint is damaged.
     """
-    speeds = _speeds(work, records, texts, say)  # first: before this process loads torch
-    divergences, control = _divergences(work, records, texts, say)
-    scores = _scores(work, records, scorer, say)
+    speeds = _speeds(work, records, texts, kept, say)  # first: before this process loads torch
+    divergences, control = _divergences(work, records, texts, kept, say)
+    scores = _scores(work, records, scorer, kept, say)
     against = _reference_name(scores)
     rows = []
     for record in records:
@@ -78,12 +84,15 @@ def machine() -> dict[str, object]:
 
 
 def _speeds(
-    work: Path, records: Sequence[Record], texts: Sequence[ScoredText], say: Say
+    work: Path, records: Sequence[Record], texts: Sequence[ScoredText], kept: Measured, say: Say
 ) -> dict[str, Speed]:
     prompt = [token for text in texts for token in text.tokens][:PROMPT_TOKENS]
     found = {}
     for record in records:
-        speed = measure_speed(record.engine, VARIANTS[record.name].path(work), prompt)
+        speed = kept.get(record.name, "speed", Speed)
+        if speed is None:
+            speed = measure_speed(record.engine, VARIANTS[record.name].path(work), prompt)
+            kept.put(record.name, "speed", speed)
         found[record.name] = speed
         say(
             f"{record.name:<10} {speed.decode_tokens_per_s:6.1f} tokens/s decode, "
@@ -93,37 +102,57 @@ def _speeds(
 
 
 def _divergences(
-    work: Path, records: Sequence[Record], texts: Sequence[ScoredText], say: Say
+    work: Path, records: Sequence[Record], texts: Sequence[ScoredText], kept: Measured, say: Say
 ) -> tuple[dict[str, Divergence], Divergence]:
-    reference = TorchReference(work / "merged", threads=usable_threads())
-    context = max(len(text.tokens) for text in texts) + 1
-    context = -(-context // CONTEXT_STEP) * CONTEXT_STEP
-    found: dict[str, Divergence] = {}
-    for group in _groups(records):
-        with _opened(work, group, context) as variants:
-            names = ", ".join(variants)
+    names = (*(record.name for record in records), CONTROL)
+    found = {n: d for n in names if (d := kept.get(n, "divergence", Divergence)) is not None}
+    missing = [record for record in records if record.name not in found]
+    if missing or CONTROL not in found:
+        context = max(len(text.tokens) for text in texts) + 1
+        context = -(-context // CONTEXT_STEP) * CONTEXT_STEP
+        reference = TorchReference(work / "merged", threads=usable_threads())
+        for group in _groups(missing):
+            with _opened(work, group, context) as variants:
+                fresh = compare(
+                    reference.logits_at, variants, texts, _progress(variants, len(texts), say)
+                )
+            _keep(fresh, found, kept)
+        if CONTROL not in found:
+            again = {CONTROL: reference.logits_at}
+            _keep(compare(reference.logits_at, again, texts[:CONTROL_TEXTS]), found, kept)
+        reference.close()
+    return found, found[CONTROL]
 
-            def progress(done: int, names: str = names) -> None:
-                if done % 10 == 0 or done == len(texts):
-                    say(f"divergence of {names}: {done} of {len(texts)} dialogues")
 
-            found |= compare(reference.logits_at, variants, texts, progress)
-    again = {"control": reference.logits_at}
-    control = compare(reference.logits_at, again, texts[:CONTROL_TEXTS])["control"]
-    reference.close()
-    return found, control
+def _keep(fresh: dict[str, Divergence], found: dict[str, Divergence], kept: Measured) -> None:
+    for name, divergence in fresh.items():
+        kept.put(name, "divergence", divergence)
+    found |= fresh
+
+
+def _progress(names: Iterable[str], count: int, say: Say) -> Callable[[int], None]:
+    listed = ", ".join(names)
+
+    def progress(done: int) -> None:
+        if done % 10 == 0 or done == count:
+            say(f"divergence of {listed}: {done} of {count} dialogues")
+
+    return progress
 
 
 def _scores(
-    work: Path, records: Sequence[Record], scorer: Scorer | None, say: Say
+    work: Path, records: Sequence[Record], scorer: Scorer | None, kept: Measured, say: Say
 ) -> dict[str, ScoreSummary]:
     if scorer is None:
         return {}
     found = {}
     for record in records:
-        summary = scorer(record.name, record.engine, VARIANTS[record.name].path(work))
+        summary = kept.get(record.name, "success", ScoreSummary)
         if summary is None:
-            continue
+            summary = scorer(record.name, record.engine, VARIANTS[record.name].path(work))
+            if summary is None:
+                continue
+            kept.put(record.name, "success", summary)
         found[record.name] = summary
         say(f"{record.name:<10} {sum(summary.success)} of {len(summary.success)} succeed")
     return found

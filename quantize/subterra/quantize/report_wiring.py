@@ -1,32 +1,21 @@
 """Where the report meets the compiler: held-out dialogues as tokens, and the scorer.
 
-Goes in: the merged checkpoint's note `subterra.json`, dialogues, user bank, procedure. Comes out:
+Goes in: the merged checkpoint's note, dialogues, user bank, procedure. Comes out:
 texts with the agent's tokens marked, and a function that scores one variant. Measures nothing.
 
     >>> texts = held_out_texts(Path("merged"), Path("dialogues/heldout.jsonl"), limit=50)
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from subterra.compile import recipe as recipes
 from subterra.compile.dialogue import Dialogue, read_dialogues
+from subterra.quantize.agent_note import AgentNote, read_note
 from subterra.quantize.divergence import ScoredText
 from subterra.quantize.report_data import Scorer, ScoreSummary
 from subterra.runtime.chatml import ChatFormat, ChatTokenizer
 from subterra.runtime.errors import InputError
-
-
-@dataclass(frozen=True, slots=True)
-class Agent:
-    """What the merged checkpoint says about itself."""
-
-    name: str
-    system: str
-    recipe: recipes.Recipe
-    slots: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,36 +30,22 @@ class ScoreOptions:
     onnx_conversations: int | None = None
     """For variants of ONNX Runtime, whose conversations run one after another; None: as many."""
 
-
-def read_agent(merged: Path) -> Agent:
-    """Read `subterra.json` of a merged checkpoint.
-
-    Raises:
-        InputError: the note is missing or incomplete.
-    """
-    path = merged / "subterra.json"
-    try:
-        note: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return Agent(
-            name=str(note["name"]),
-            system=str(note["system"]),
-            recipe=recipes.RECIPES[recipes.RECIPES.index(note["recipe"])],
-            slots=tuple(str(slot) for slot in note["slots"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path} does not describe an agent: {error!r}",
-            hint="merge again: subterra merge",
-        ) from None
+    @property
+    def procedure_file(self) -> Path | None:
+        """The procedure; without one, that beside the bank's folder."""
+        if self.procedure is None and self.users is not None:
+            return self.users.resolve().parent.parent / "procedure.yaml"
+        return self.procedure
 
 
 def held_out_texts(merged: Path, dialogues: Path, limit: int) -> list[ScoredText]:
     """Tokenize at most `limit` dialogues, evenly spread over the file.
 
     Raises:
-        InputError: the file holds no dialogue, or the checkpoint has no note.
+        InputError: the file holds no dialogue.
+        AdapterError: the checkpoint has no note.
     """
-    agent = read_agent(merged)
+    agent = read_note(merged)
     tokenizer = ChatTokenizer(merged, ChatFormat(system=agent.system))
     found = list(read_dialogues(dialogues))
     if not found:
@@ -80,7 +55,7 @@ def held_out_texts(merged: Path, dialogues: Path, limit: int) -> list[ScoredText
     return [encode(tokenizer, agent, dialogue) for dialogue in chosen]
 
 
-def encode(tokenizer: ChatTokenizer, agent: Agent, dialogue: Dialogue) -> ScoredText:
+def encode(tokenizer: ChatTokenizer, agent: AgentNote, dialogue: Dialogue) -> ScoredText:
     """Tokenize a dialogue as in training; the replies and their end of turn are counted."""
     encoded = recipes.encode(dialogue, tokenizer, agent.recipe, agent.slots)
     return ScoredText(encoded.ids, [kind != recipes.Kind.READ for kind in encoded.kinds])
@@ -92,12 +67,10 @@ def make_scorer(options: ScoreOptions) -> Scorer | None:
     The same seed gives the same scenarios for every variant, so outcomes are paired. Without a
     procedure, the one beside the bank's folder is taken.
     """
-    if options.users is None:
+    users, procedure = options.users, options.procedure_file
+    if users is None or procedure is None:
         return None
     from subterra.compile.score import score_variant
-
-    users = options.users
-    procedure = options.procedure or users.resolve().parent.parent / "procedure.yaml"
 
     def score(name: str, engine: str, path: Path) -> ScoreSummary | None:
         del name

@@ -1,8 +1,9 @@
 """Load time, time to the first token, tokens per second and memory of one variant.
 
-Goes in: a variant's file or folder and prompt tokens. Comes out: numbers, each the median of
-REPEATS. Every variant is measured in a process of its own, so that neither memory nor caches nor
-threads of another one count. Does not know texts or quality.
+Goes in: a variant's file or folder and prompt tokens. Comes out: numbers, each the median of up to
+REPEATS replies, and how many tokens they stand on: a slow variant is given a time, not a count.
+Every variant is measured in a process of its own, so that neither memory nor caches nor threads of
+another one count. Does not know texts or quality.
 
     >>> measure_speed("llama.cpp", Path("variants/Q8_0.gguf"), prompt).decode_tokens_per_s
     118.4
@@ -28,14 +29,25 @@ from subterra.runtime.threads import usable_threads
 
 REPEATS = 3
 
+REPEATS_S = 6.0
+"""No repetition begins later than this after the first did."""
+
 DECODE_TOKENS = 64
-"""Tokens written in each repetition."""
+"""Tokens written at most in each repetition."""
+
+DECODE_TOKENS_MIN = 16
+"""Tokens written at least, however slow."""
+
+DECODE_S = 1.0
+"""Time for the tokens of a repetition, once there are DECODE_TOKENS_MIN."""
+
+WARM_UP_TOKENS = 8
 
 PROMPT_TOKENS = 256
 """Tokens of the prompt that callers should give: an agent's typical conversation."""
 
 TIME_LIMIT_S = 900
-"""A child that takes longer hangs: the slowest variant of a 135M model needs 20 s."""
+"""A child that takes longer hangs: the slowest variant of a 135M model needs 15 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +65,9 @@ class Speed:
     peak_rss_bytes: int
     """Peak memory of the process, mapped model file included."""
     prompt_tokens: int
+    decode_tokens: int
+    """Tokens that the decode rate stands on, over all repetitions."""
+    repeats: int
     threads: int
     load_average: float
     """Runnable tasks on the machine in the minute before; well above 0 means a disturbed run."""
@@ -65,6 +80,15 @@ class _Request:
     tokens: list[int]
     threads: int
     context_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    first_s: float
+    """Time to the first token."""
+    rate: float
+    """Tokens per second after it."""
+    tokens: int
 
 
 def measure_speed(
@@ -111,16 +135,19 @@ def measure_here(request: _Request) -> Speed:
         threads=request.threads,
     )
     load_ms = 1000 * (time.perf_counter() - begin)
-    _reply(engine, request.tokens[: len(request.tokens) // 4])  # first touch of weights and arena
-    runs = [_reply(engine, _rotated(request.tokens, i + 1)) for i in range(REPEATS)]
-    ttft_s = statistics.median(first for first, _ in runs)
+    first_touch = request.tokens[: len(request.tokens) // 4]  # of weights and arena
+    _reply(engine, first_touch, most=WARM_UP_TOKENS)
+    runs = _runs(engine, request.tokens)
+    ttft_s = statistics.median(run.first_s for run in runs)
     speed = Speed(
         load_ms=round(load_ms, 1),
         ttft_ms=round(1000 * ttft_s, 1),
         prefill_tokens_per_s=round(len(request.tokens) / ttft_s, 1),
-        decode_tokens_per_s=round(statistics.median(rate for _, rate in runs), 1),
+        decode_tokens_per_s=round(statistics.median(run.rate for run in runs), 1),
         peak_rss_bytes=peak_rss_bytes(),
         prompt_tokens=len(request.tokens),
+        decode_tokens=sum(run.tokens for run in runs),
+        repeats=len(runs),
         threads=request.threads,
         load_average=round(load_average, 2),
     )
@@ -139,19 +166,29 @@ def peak_rss_bytes() -> int:
     return int(found[1]) * 1024 if found else 0
 
 
-def _reply(engine: Engine, prompt: Sequence[int]) -> tuple[float, float]:
-    """Seconds to the first token, and tokens per second after it."""
+def _runs(engine: Engine, tokens: Sequence[int]) -> list[_Run]:
     begin = time.perf_counter()
-    stamps = [
-        time.perf_counter()
-        for _ in engine.generate(prompt, max_tokens=DECODE_TOKENS, stop=frozenset())
-    ]
+    runs: list[_Run] = []
+    while len(runs) < REPEATS and (not runs or time.perf_counter() - begin < REPEATS_S):
+        runs.append(_reply(engine, _rotated(tokens, len(runs) + 1), most=DECODE_TOKENS))
+    return runs
+
+
+def _reply(engine: Engine, prompt: Sequence[int], *, most: int) -> _Run:
+    """Write `most` tokens, or as many as DECODE_S allows."""
+    begin = time.perf_counter()
+    stamps: list[float] = []
+    for _ in engine.generate(prompt, max_tokens=most, stop=frozenset()):
+        stamps.append(time.perf_counter())
+        if len(stamps) > DECODE_TOKENS_MIN and stamps[-1] - stamps[0] >= DECODE_S:
+            break
     if len(stamps) < 2:
         raise EngineError(
-            f"the engine wrote {len(stamps)} tokens instead of {DECODE_TOKENS}",
+            f"the engine wrote {len(stamps)} tokens instead of {most}",
             hint="make the variant again: subterra quantize",
         )
-    return stamps[0] - begin, (len(stamps) - 1) / (stamps[-1] - stamps[0])
+    rate = (len(stamps) - 1) / (stamps[-1] - stamps[0])
+    return _Run(stamps[0] - begin, rate, len(stamps) - 1)
 
 
 def _rotated(tokens: Sequence[int], by: int) -> list[int]:
