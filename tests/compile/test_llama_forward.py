@@ -155,3 +155,33 @@ def test_a_llama_with_something_special_gets_the_general_forward(load: Load, fie
     setattr(model.config, field, None)
     model.config.hidden_act = "gelu"
     assert isinstance(forward_of(model), GenericForward)
+
+
+def test_the_forward_follows_weights_that_training_changes(load: Load, ids: Tensor) -> None:
+    for method in ("lora", "full"):
+        model = load(method)
+        forward = LlamaForward(model)
+        with torch.no_grad():
+            before = forward(ids)
+            for parameter in model.parameters():
+                if parameter.requires_grad:
+                    parameter.add_(torch.randn_like(parameter), alpha=0.02)
+            after, wanted = forward(ids), reference(model.float(), ids)[0]
+        assert distance(after, before) > 0.1
+        assert distance(after, wanted) < 10 * BF16
+
+
+def test_the_frozen_weights_stay_what_they_were(load: Load) -> None:
+    model = load("lora")
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    LlamaForward(model)
+    after = model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_only_what_is_trained_gets_a_gradient(load: Load, ids: Tensor) -> None:
+    model = load("lora")
+    LlamaForward(model)(ids).float().square().mean().backward()  # type: ignore[no-untyped-call]
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad is not None) == ("lora_" in name), name

@@ -35,8 +35,8 @@ class LlamaForward:
         """Collect the weights of `model` (a peft model, or a plain Llama when all is trained).
 
         Args:
-            model: its base weights should be bf16, the adapter fp32. Frozen weights are copied
-                into stacks here, once, and the model's become views of them.
+            model: its base weights should be bf16, the adapter fp32. Frozen weights are stacked
+                here, once, in two orders (bf16); the model's own become views of the first.
         """
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         self._trunk = base.model
@@ -59,8 +59,9 @@ class LlamaForward:
         geometry = _geometry(self._config, length)
         layers = zip(*(stack.layers() for stack in self._stacks), strict=True)
         for layer, (qkv, output, gate_up, down) in zip(self._trunk.layers, layers, strict=True):
-            x = Attention.apply(x, layer.input_layernorm.weight, *qkv, *output, geometry)
-            x = Mlp.apply(x, layer.post_attention_layernorm.weight, *gate_up, *down, geometry)
+            norms = layer.input_layernorm.weight, layer.post_attention_layernorm.weight
+            x = _apply(Attention, x, norms[0], *qkv, *output, geometry)
+            x = _apply(Mlp, x, norms[1], *gate_up, *down, geometry)
         norm = self._trunk.norm.weight.float()
         return functional.rms_norm(x.float(), norm.shape, norm, geometry.eps).to(x.dtype)
 
@@ -69,12 +70,19 @@ class LlamaForward:
         return functional.linear(hidden, self._head.weight.to(torch.bfloat16)).float()
 
 
+def _apply(function: Any, *args: Any) -> Tensor:
+    found: Tensor = function.apply(*args)
+    return found
+
+
 class _Stack:
     """Projections of the same input, of all layers."""
 
     def __init__(self, layers: nn.ModuleList, paths: Sequence[str]) -> None:
-        self._modules = [[layer.get_submodule(path) for layer in layers] for path in paths]
-        first: Any = self._modules[0][0]
+        self._modules: list[list[Any]] = [
+            [layer.get_submodule(path) for layer in layers] for path in paths
+        ]
+        first = self._modules[0][0]
         self._adapted = hasattr(first, "lora_A")
         self._scale = float(first.scaling["default"]) if self._adapted else 1.0
         self._frozen: list[Linear] | None = None

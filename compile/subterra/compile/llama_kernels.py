@@ -1,9 +1,9 @@
 """The two halves of a Llama layer as autograd functions with hand-written gradients.
 
 Goes in: hidden states, weights of one layer with their adapters. Comes out: hidden states. On one
-CPU core the products are cheap and memory traffic is dear: each function works on blocks that stay
-in the cache, keeps only what its gradient needs, and computes no gradient that nobody asked for.
-Does not know models; runs in any floating type.
+CPU core the products are cheap and memory traffic is dear: few passes over few tensors, attention
+in blocks of queries that skip the future, no gradient of weights that are frozen. Differentiable
+once. Does not know models; runs in any floating type.
 
     >>> x = Attention.apply(x, norm, *qkv, *output, geometry)
     >>> x = Mlp.apply(x, norm, *gate_up, *down, geometry)
@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 
 QUERIES = 192
-"""Queries in a block of attention: keys after the block are never looked at."""
+"""Queries in a block of attention; keys after the block are never looked at. Of 128, 192 and 352
+the quickest for sequences of 352."""
 MASKED = -1.0e4
 """Added to the score of a future token; exp() of it is zero."""
 
@@ -34,7 +35,7 @@ class Linear(NamedTuple):
     up: Tensor | None = None
     """(O, R), LoRA's B times its scale; block diagonal where projections are stacked."""
     turned: Tensor | None = None
-    """(C, O), a copy of the weights for the forward product, a quarter quicker; if frozen."""
+    """(C, O), the weights in the order in which the forward product is a quarter quicker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class Attention(torch.autograd.Function):
         ctx.save_for_backward(
             x, norm, *qkv, *output, h, inverse, low, heads, mixed, low_output, *shares
         )
-        return (y.add_(rows)).view_as(x)
+        return y.add_(rows).view_as(x)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Gradient, ...]:  # noqa: D102
@@ -194,8 +195,9 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> None:
 
 def _views(heads: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor, Tensor]:
     """Give queries (B, G, R, T, D), keys and values (B, G, T, D)."""
-    q, k, v = heads.split((geometry.heads, geometry.kv_heads, geometry.kv_heads), 1)
-    return q.unflatten(1, (geometry.kv_heads, -1)), k, v
+    groups = geometry.kv_heads
+    q, (k, v) = heads[:, : geometry.heads], heads[:, geometry.heads :].chunk(2, 1)
+    return q.view(q.shape[0], groups, -1, *q.shape[2:]), k, v
 
 
 def _mix(heads: Tensor, geometry: Geometry) -> tuple[Tensor, list[Tensor]]:
