@@ -2,9 +2,12 @@
 
 import json
 import random
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -350,3 +353,57 @@ def work(tmp_path: Path, kettle: Procedure, tiny_checkpoint: Path) -> Path:
     for name in ("Q8_0", "Q4_0"):
         (work / "variants" / f"{name}.gguf").write_bytes(b"")
     return work
+
+
+class FakeServer:
+    """An OpenAI-compatible server that answers what it was told to, the last answer for ever."""
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[int, bytes, dict[str, str]]] = []
+        self.requests: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                outer.requests.append({"path": self.path, **json.loads(body)})
+                outer.headers.append(dict(self.headers))
+                status, data, headers = outer.answers[0]
+                if len(outer.answers) > 1:
+                    del outer.answers[0]
+                self.send_response(status)
+                for name, value in {"Content-Length": str(len(data)), **headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread.start()
+
+    def says(self, *texts: str, finish: str = "stop") -> None:
+        """Answer with these texts, one after the other."""
+        for text in texts:
+            choice = {"message": {"role": "assistant", "content": text}, "finish_reason": finish}
+            self.fails(200, json.dumps({"choices": [choice]}))
+
+    def fails(self, status: int, body: str = "", **headers: str) -> None:
+        """Answer with this status and body."""
+        self.answers.append((status, body.encode(), headers))
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@pytest.fixture
+def fake_server() -> Iterator[FakeServer]:
+    server = FakeServer()
+    yield server
+    server.close()

@@ -35,7 +35,7 @@ def counted(found: list[Group], kind: Kind) -> int:
 @pytest.fixture
 def lengths() -> list[int]:
     rng = random.Random(0)
-    return [rng.randrange(4, 400) for _ in range(2 * WINDOW)]
+    return [rng.randrange(4, 400) for _ in range(4 * WINDOW)]
 
 
 def test_rows_are_padded_on_the_right_with_nothing_to_learn() -> None:

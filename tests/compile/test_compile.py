@@ -13,6 +13,7 @@ from subterra.compile.card import ADAPTER_FILE, CARD_FILE, FULL_FILE, read_card
 from subterra.compile.dialogue import read_dialogues
 from subterra.compile.merge import merge
 from subterra.compile.settings import TrainSettings
+from subterra.compile.widened_bank import Author, WidenedBank
 from subterra.runtime.cli import main
 from subterra.runtime.errors import AdapterError, ProcedureError, UsageError, UserBankError
 from subterra.runtime.files import sha256_file
@@ -59,6 +60,23 @@ def test_a_procedure_becomes_an_adapter_that_merges(
     assert list(card["inputs"]) == ["procedure", "users", "general_wording"]
     merged = merge(work / "adapter", work / "merged", base_name=str(tiny_checkpoint))
     assert (merged / FULL_FILE).exists()
+
+
+def test_a_widened_bank_trains_too_and_the_card_tells_who_wrote_it(
+    compiled: Compile, tmp_path: Path, kettle_folder: Path
+) -> None:
+    widened = WidenedBank(tmp_path / "widened.yaml")
+    widened.sign(Author("endpoint", "big", "models.example", "2026-11-22"))
+    widened.add("works", ["all done", "It works!"])
+    train = kettle_folder / "users" / "train.yaml"
+    found = compiled("--users", str(train), "--users", str(widened.path))
+    assert "goes without 1 wording that is there already: 'It works!'" in found["told"]
+    card = read_card(tmp_path / "work" / "adapter")
+    assert card["teacher"] == {"kind": "endpoint", "disclosed_to": ["models.example"]}
+    assert card["widened_by"][0]["model"] == "big"
+    assert card["inputs"]["users"] == sha256_file(train)
+    assert card["inputs"]["users_2"] == sha256_file(widened.path)
+    assert "is up to date" not in compiled()["told"]
 
 
 def test_dialogues_of_both_banks_are_written_to_look_at(compiled: Compile, tmp_path: Path) -> None:

@@ -230,7 +230,7 @@ def test_a_wording_that_means_something_else_at_the_hub_is_left_out_with_a_note(
     load: Callable[[str], UserBank],
 ) -> None:
     bank = load(BANK.replace("in no case", "operator") + "person+pick: [a human]\n")
-    assert bank.warnings == (
+    assert bank.notes == (
         "'person' goes without general wordings that also mean: 'a human' (person+pick),"
         " 'operator' (refuse)",
     )
@@ -240,7 +240,7 @@ def test_a_wording_that_means_something_else_at_the_hub_is_left_out_with_a_note(
 def test_a_wording_of_another_hub_stays(load: Callable[[str], UserBank]) -> None:
     bank = load(BANK.replace('"it is {size}"', '"it is {size}", yep'))
     assert "yep" in bank.general["accept"]
-    assert bank.warnings == ()
+    assert bank.notes == ()
 
 
 def test_an_intent_that_is_left_without_any_wording_is_refused(
@@ -259,8 +259,10 @@ def test_two_intents_of_one_act_at_one_hub_cancel_each_other(tmp_path: Path) -> 
     (tmp_path / "train.yaml").write_text(BANK)
     bank = load_training_bank(tmp_path / "train.yaml", load_procedure(tmp_path))
     assert bank.general["accept"] == bank.general["refuse"] == ()
-    assert len(bank.warnings) == 2
-    assert re.search(r"'yep' \(refuse\), .* and \d+ more$", bank.warnings[0])
+    assert len(bank.notes) == 2
+    assert re.search(r"'yep' \(refuse\), .* and \d+ more$", bank.notes[0])
+    for side in split_bank(bank, 0):
+        assert side.general["accept"] == side.general["refuse"] == ()
 
 
 @pytest.mark.parametrize(("own", "general"), [(1, 5), (5, 5), (5, 300), (15, 5), (300, 100)])

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -396,12 +397,33 @@ def test_a_name_that_breaks_the_state_line_is_reported(problems: Problems, name:
     assert found[0].startswith(f"13:3: '{name}' is not a name; a name has small letters")
 
 
-@pytest.mark.parametrize("value", ["a|b", "a > b", "a + b", '"a\\nb"', '"?"', '" a"', '""'])
+@pytest.mark.parametrize(
+    "value", ["a|b", "a > b", "a + b", '"a\\nb"', '"?"', '" a"', '""', '"a\\u200bb"', '"a\\x07b"']
+)
 def test_a_slot_value_that_breaks_the_state_line_is_reported(
     problems: Problems, value: str
 ) -> None:
     found = problems("values: [red, blue]", f"values: [red, blue, {value}]")
     assert found[0].startswith("8:25: ")
+
+
+def test_a_value_that_cannot_be_seen_is_shown_by_its_code(problems: Problems) -> None:
+    assert problems("values: [red, blue]", 'values: [red, blue, "a\\u200bb"]')[0] == (
+        "8:25: value 'a\\u200bb' holds a character that is not printed"
+    )
+
+
+@pytest.mark.parametrize("value", ["a|b", '"?"', '"?x"', '" a"', '"a\\nb"', '"\\x07"', '""'])
+def test_a_value_of_an_open_slot_that_no_state_line_can_hold_is_reported(
+    load: Callable[[str], Procedure], value: str
+) -> None:
+    text = SMALL.replace("    values: [red, blue]\n", "")
+    text = text.replace("  stop:\n", f"    sets: {{colour: {value}}}\n  stop:\n")
+    text = text.replace("[pick], flags", f"[pick], slots: {{colour: {value}}}, flags")
+    with pytest.raises(ProcedureError) as caught:
+        load(text)
+    for place in ("14:20", "33:74"):
+        assert re.search(rf"yaml:{place}: slot 'colour' cannot be '.*': no", str(caught.value))
 
 
 def test_slot_values_that_read_alike_are_reported(problems: Problems) -> None:

@@ -222,9 +222,7 @@ def test_a_wrong_requirement_is_refused_before_anything_is_opened(
     assert opened == []
 
 
-@pytest.mark.parametrize(
-    ("options", "held"), [([], True), (["--constrained"], True), (["--no-constrained"], False)]
-)
+@pytest.mark.parametrize(("options", "held"), [([], True), (["--unconstrained"], False)])
 def test_the_document_says_whether_state_lines_were_held_to_the_procedure(
     opened: list[Path],
     work: Path,
@@ -235,6 +233,27 @@ def test_the_document_says_whether_state_lines_were_held_to_the_procedure(
 ) -> None:
     found = document(capsys, work, "--users", users, "--conversations", 3, *options)
     assert found["constrained"] is held
+
+
+def test_a_work_folder_is_not_held_to_a_procedure_that_was_edited_since(
+    opened: list[Path],
+    work: Path,
+    users: Path,
+    kettle_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = work / "merged" / "subterra.json"
+    digest = sha256_file(kettle_folder / "procedure.yaml")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"inputs": {"procedure": digest}}))
+    edited = tmp_path / "procedure.yaml"
+    edited.write_text((kettle_folder / "procedure.yaml").read_text() + "# edited\n")
+    arguments = ["score", str(work), "--users", str(users), "--conversations", "3", "--json"]
+    for procedure, held in ((kettle_folder, True), (edited, False)):
+        assert main([*arguments, "--procedure", str(procedure)]) == 0
+        shown = capsys.readouterr()
+        assert json.loads(shown.out)["constrained"] is held
+        assert ("not the one that kettle was compiled from" in shown.err) is not held
 
 
 def test_failures_are_explained_in_clusters(

@@ -6,10 +6,13 @@ import sys
 from itertools import islice
 from pathlib import Path
 
-from subterra.compile.procedure import Procedure
+import pytest
+
+from subterra.compile.procedure import Edge, Node, Procedure
 from subterra.compile.teacher_bank import MAX_TURNS, agent_paths, dialogues
 from subterra.compile.user_bank import UserBank
 from subterra.compile.wording import CLEAN
+from subterra.runtime.errors import ProcedureError
 
 PRINT_DIALOGUES = """
 import sys
@@ -99,3 +102,13 @@ def test_the_paths_of_dialogues_have_no_hubs_and_no_repeats(zoom: Procedure) -> 
     assert len(set(paths)) == len(paths) > 60
     hubs = {node.name for node in zoom.of_kind("hub")}
     assert not any(hubs & set(path) for path in paths)
+
+
+def test_a_procedure_whose_end_no_path_reaches_is_refused() -> None:
+    nodes = (
+        Node("a", "agent", next="h"),
+        Node("h", "hub", edges=(Edge("a", ""),)),
+        Node("end", "terminal"),
+    )
+    with pytest.raises(ProcedureError, match="no path of g leads to an end"):
+        agent_paths(Procedure("g", "G", "S", "a", (), (), (), (), (), nodes))

@@ -107,6 +107,30 @@ def test_a_dead_process_is_a_resource_error_with_a_next_step(base: Base, group: 
     assert "--processes 1" in (caught.value.hint or "")
 
 
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("shm")])
+def test_what_does_not_start_is_a_resource_error_and_leaves_no_process(
+    base: Base, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = set(psutil.Process().children(recursive=True))
+    share, shared = torch.Tensor.share_memory_, list[torch.Tensor]()
+
+    def full(tensor: torch.Tensor) -> torch.Tensor:
+        shared.append(tensor)
+        if len(shared) > 3:  # the second process's gradient
+            raise error
+        return share(tensor)  # type: ignore[no-untyped-call, no-any-return]
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", full)
+    with (
+        pytest.raises(ResourceError, match="cannot start a training process") as caught,
+        gather(Learner(base, SETTINGS), base, SETTINGS, size=3),
+    ):
+        pytest.fail("the team is not whole")
+    assert "--processes 1" in (caught.value.hint or "")
+    left = [c for c in set(psutil.Process().children(recursive=True)) - before if c.is_running()]
+    assert not [child for child in left if "spawn_main" in " ".join(child.cmdline())]
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 def test_no_process_outlives_a_killed_one(tiny_checkpoint: Path, tmp_path: Path) -> None:
     script = tmp_path / "alive.py"

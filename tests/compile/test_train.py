@@ -18,9 +18,11 @@ from subterra.compile.card import ADAPTER_FILE, FULL_FILE, read_card
 from subterra.compile.procedure import Procedure
 from subterra.compile.recipe import RECIPES, Recipe
 from subterra.compile.settings import TrainSettings
+from subterra.compile.team import team_size
 from subterra.compile.train import Job, _schedule, train
 from subterra.compile.user_bank import UserBank
 from subterra.models.resolve import resolve_base
+from subterra.runtime.threads import usable_threads
 
 QUICK = TrainSettings(
     dialogues=12, batch=2, rank=4, validations=3, validation_dialogues=4, checkpoint_seconds=0.0
@@ -163,6 +165,7 @@ def test_the_card_says_what_the_adapter_was_made_from(
     assert (card["name"], card["system"]) == (kettle.name, kettle.system)
     assert card["slots"] == ["fault", "owner"]
     assert card["inputs"] == {"users": "ab"}
+    assert card["processes"] == team_size(0, QUICK.batch, usable_threads(), 1)
     assert card["settings"] == json.loads(json.dumps(asdict(QUICK) | {"learning_rate": 1e-3}))
     assert [entry["step"] for entry in card["validation"]] == [2, 4, 6]
     best = max(card["validation"], key=lambda entry: (entry["exact"], -entry["loss"]))

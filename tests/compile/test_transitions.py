@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice, permutations, product
+from itertools import combinations, islice, permutations, product
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.compile.conftest import GoldEngine
 
 from subterra.compile.agent_source import AgentSource
+from subterra.compile.cut_bound import most_cuts
 from subterra.compile.dialogue import gold_turn, state_line
 from subterra.compile.node_reader import NodeReader
 from subterra.compile.policy import Message, Move, State, move, opening
@@ -25,10 +26,11 @@ from subterra.compile.user_bank import UserBank, load_bank
 from subterra.compile.validation import load_procedure
 from subterra.compile.wording import WordingSource
 from subterra.quantize.disclosure import disclosed, wordings
+from subterra.runtime import legal_moves
 from subterra.runtime.chatml import ChatTokenizer
 from subterra.runtime.constrained import Writing, begin
 from subterra.runtime.engine import Choose
-from subterra.runtime.errors import UsageError
+from subterra.runtime.errors import ProcedureError, UsageError
 from subterra.runtime.legal_moves import is_legal, outcomes
 from subterra.runtime.state_line import StateLine
 from subterra.runtime.state_line import format as write_line
@@ -288,9 +290,71 @@ def test_a_sealed_agent_is_scored_as_it_runs_and_a_work_folder_as_it_would(
     loose = AgentSource("x", "Q8_0", "llama.cpp", Path(), Path(), "", "traced")
     sealed, older = replace(loose, sealed=True, table=table), replace(loose, sealed=True)
     plain = replace(loose, recipe="plain")
-    assert table_for(loose, kettle, None) == table_for(older, kettle, True) == table
-    assert table_for(sealed, kettle, None) is table
-    none = [(older, None), (plain, None), (plain, False), (sealed, False), (loose, False)]
-    assert [table_for(source, kettle, wanted) for source, wanted in none] == [None] * 5
-    with pytest.raises(UsageError, match="no state line to constrain"):
-        table_for(plain, kettle, True)
+    assert table_for(loose, kettle) == table
+    assert table_for(sealed, kettle) is table
+    assert [table_for(source, kettle) for source in (older, plain)] == [None, None]
+    held_off = [table_for(source, kettle, constrained=False) for source in (loose, sealed, plain)]
+    assert held_off == [None] * 3
+
+
+def test_a_procedure_that_was_edited_after_the_training_holds_nothing(kettle: Procedure) -> None:
+    source = AgentSource("x", "Q8_0", "llama.cpp", Path(), Path(), "", "traced")
+    compiled = replace(source, procedure_sha256=kettle.sha256)
+    edited = replace(source, procedure_sha256="f" * 64)
+    assert kettle.sha256
+    assert table_for(compiled, kettle) == transition_table(kettle)
+    assert table_for(edited, kettle) is None
+    assert table_for(edited, replace(kettle, sha256=None)) is not None
+
+
+@pytest.mark.parametrize("constrained", [True, False])
+def test_an_agent_of_other_slots_is_not_scored(kettle: Procedure, constrained: bool) -> None:
+    source = AgentSource("x", "Q8_0", "llama.cpp", Path(), Path(), "", "traced", sealed=True)
+    assert table_for(replace(source, slots=kettle.slot_names), kettle) is None
+    with pytest.raises(UsageError, match="x has the slots fault, kettle has fault, owner"):
+        table_for(replace(source, slots=("fault",)), kettle, constrained=constrained)
+
+
+def crossed(pairs: int) -> Procedure:
+    """Make a procedure whose hub tests two slots at a time, so that each test doubles the boxes."""
+    names = [f"s{index}" for index in range(2 * pairs)]
+    tests = [((a, "x"), (b, "x")) for a, b in zip(names[::2], names[1::2], strict=True)]
+    edges = tuple(Edge("end", "", (), When(test)) for test in tests)
+    nodes = (
+        Node("start", "agent", next="hub"),
+        Node("hub", "hub", edges=edges, default="start"),
+        Node("end", "terminal"),
+    )
+    slots = tuple(Slot(name, "", ("x", "y"), "hub") for name in names)
+    return Procedure("crossed", "", "", "start", slots, (), (Intent("i", ""),), (), (), nodes)
+
+
+def test_tests_that_cut_the_slot_values_too_often_are_refused_before_sealing() -> None:
+    transition_table(crossed(4))
+    with pytest.raises(ProcedureError, match="one message could cut the slot values") as caught:
+        transition_table(crossed(12))
+    assert "--unconstrained" in caught.value.hint
+
+
+@settings(max_examples=30, deadline=None, phases=[Phase.explicit, Phase.generate])
+@given(procedure=procedures(), data=st.data())
+def test_no_message_cuts_the_slot_values_more_often_than_was_reckoned(
+    procedure: Procedure, data: st.DataObject
+) -> None:
+    table = transition_table(procedure)
+    kind, name = (data.draw(st.sampled_from((None, *VALUES[n]))) for n in ("kind", "name"))
+    flags = tuple(data.draw(st.sets(st.sampled_from(("f", "g")))))
+    node = data.draw(st.sampled_from(("n0", "n1", "n2", "end")))
+    before = StateLine(("k",), node, (("kind", kind), ("name", name)), flags)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(legal_moves, "CUTS_MAX", most_cuts(table))
+        for size in (1, 2, 5):
+            for intents in combinations(table.meanings, size):
+                outcomes(table, before, intents)  # raises above CUTS_MAX
+
+
+def test_a_value_that_no_state_line_can_hold_is_a_procedure_error(kettle: Procedure) -> None:
+    first, *rest = kettle.slots
+    broken = replace(kettle, slots=(replace(first, values=("a|b",)), *rest))
+    with pytest.raises(ProcedureError, match=r"'a\|b' cannot be written"):
+        transition_table(broken)

@@ -331,7 +331,7 @@ def test_a_bundle_that_is_missing_or_half_copied(cli: Cli, agent: Path) -> None:
         (["merge"], 4),
         (["quantize"], 4),
         (["report", "--dialogues", "none.jsonl"], 4),
-        (["seal", "--procedure", str(PROCEDURE)], 5),
+        (["seal", "--procedure", str(PROCEDURE)], 4),
         (["score", "--users", str(EXAMPLE / "users" / "heldout.yaml")], 2),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",

@@ -27,24 +27,26 @@ def test_training_takes_the_base_and_the_number_of_dialogues(
 ) -> None:
     calls: list[tuple[Any, ...]] = []
 
-    def train_adapter(*found: Any) -> Path:
-        calls.append(found)
-        return Path(found[5])
+    def train_adapter(*found: Any, processes: int) -> Path:
+        calls.append((*found, processes))
+        return Path(found[4])
 
     monkeypatch.setattr(build, "train_adapter", train_adapter)
     monkeypatch.setattr(build, "write_samples", lambda *args, **options: None)
     procedure = load_procedure(EXAMPLE)
-    args = arguments("--train", "--base", "another", "--dialogues", "7")
+    args = arguments("--train", "--base", "another", "--dialogues", "7", "--processes", "3")
     assert build._adapter(args, procedure, EXAMPLE / "users", tmp_path) == tmp_path / "adapter"
-    ((base, given, example, users, _, adapter, settings),) = calls
+    ((base, given, example, bank, adapter, settings, processes),) = calls
     assert (base, given, example) == ("another", procedure, EXAMPLE)
-    assert (users, adapter) == (EXAMPLE / "users" / "train.yaml", tmp_path / "adapter")
+    assert processes == 3
+    assert (bank.path, adapter) == (EXAMPLE / "users" / "train.yaml", tmp_path / "adapter")
     assert asdict(settings) == asdict(TrainSettings()) | {"dialogues": 7}
 
 
-def test_no_dialogues_are_refused() -> None:
-    with pytest.raises(UsageError, match="--dialogues"):
-        build._settings(0)
+@pytest.mark.parametrize("option", [("--dialogues", "0"), ("--processes", "-1")])
+def test_a_number_that_is_too_small_is_refused(option: tuple[str, str]) -> None:
+    with pytest.raises(UsageError, match=option[0]):
+        build._settings(arguments(*option))
 
 
 @pytest.mark.parametrize(("conversations", "scored"), [(5, True), (0, False)])

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from subterra.compile.rates import Rate
+from subterra.quantize import measured
 from subterra.quantize.divergence import Divergence
 from subterra.quantize.measured import FOLDER, Measured
 from subterra.quantize.quantize import quantize
@@ -20,7 +21,7 @@ from subterra.quantize.speed import Speed
 SPEED = Speed(210.0, 380.0, 673.0, 1 / 3, 90, 256, 192, 3, 2, 0.21)
 KLD = {"mean": 1e-9 / 3, "max": 0.5}
 DIVERGENCE = Divergence(1, 2, 1.1, 1.2, 1 / 3, 0.2, KLD, Rate(1, 3), 0.1, 0.2)
-SCORES = ScoreSummary([True, False], {"hub_accuracy": Rate(3, 4)})
+SCORES = ScoreSummary([True, False], {"hub_accuracy": Rate(3, 4)}, constrained=True)
 NOTE = {
     "name": "sound_support",
     "base": {"id": "tiny", "sha256": "a" * 64},
@@ -57,6 +58,16 @@ def test_a_result_of_other_inputs_or_of_another_file_is_not_taken(tmp_path: Path
     assert get(1, "a") == SPEED
     assert get(2, "a") is None
     assert get(1, "b") is None
+
+
+def test_a_result_of_other_code_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Measured(tmp_path, {}, {})
+    kept.put("F16", "speed", SPEED)
+    assert kept.get("F16", "speed", Speed) == SPEED
+    monkeypatch.setattr(measured, "code_digest", lambda: "another")
+    assert kept.get("F16", "speed", Speed) is None
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"inputs": 1}', "\0"])

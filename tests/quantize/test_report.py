@@ -11,7 +11,7 @@ from subterra.compile.dialogue import Dialogue, Turn
 from subterra.quantize import report as verb
 from subterra.quantize import report_measure
 from subterra.quantize.agent_note import read_note
-from subterra.quantize.measured import Measured
+from subterra.quantize.measured import Measured, What
 from subterra.quantize.quantize import quantize
 from subterra.quantize.report_data import Report, ScoreSummary
 from subterra.quantize.report_wiring import (
@@ -23,7 +23,7 @@ from subterra.quantize.report_wiring import (
 from subterra.quantize.variants import VARIANTS
 from subterra.runtime.chatml import ChatFormat, ChatTokenizer
 from subterra.runtime.cli import main
-from subterra.runtime.errors import AdapterError, ExportError, InputError, ScoreError
+from subterra.runtime.errors import AdapterError, ExportError, InputError, ScoreError, UsageError
 
 NAMES = ["F16", "Q8_0", "onnx-fp32"]
 NOTE = {
@@ -118,6 +118,8 @@ def test_the_verb_writes_three_files_and_one_document(
     assert err.splitlines()[-1] == f"next: subterra seal {work}"
     assert main([*command, "--require", "Q8_0.success >= 0.99"]) == ScoreError.exit_code
     err = capsys.readouterr().err
+    assert main([*command, "--require", "onnx-int4.success > 0"]) == UsageError.exit_code
+    assert "variants: F16, Q8_0, onnx-fp32" in capsys.readouterr().err
     assert "Q8_0.success is 0.95" in err
     assert "required >= 0.99" in err
 
@@ -183,7 +185,7 @@ def test_the_scorer_gets_the_options_and_the_procedure_beside_the_bank(
 
     def score_variant(engine: str, path: Path, **options: object) -> ScoreSummary:
         calls.append({"engine": engine, "path": path, **options})
-        return ScoreSummary([True, False])
+        return ScoreSummary([True, False], constrained=True)
 
     monkeypatch.setattr(score, "score_variant", score_variant)
     users = tmp_path / "users" / "heldout.yaml"
@@ -191,7 +193,7 @@ def test_the_scorer_gets_the_options_and_the_procedure_beside_the_bank(
     assert scorer is not None
     summary = scorer("Q8_0", "llama.cpp", Path("Q8_0.gguf"))
     assert summary is not None
-    assert summary.success == [True, False]
+    assert summary == ScoreSummary([True, False], constrained=True)
     assert calls == [
         {
             "engine": "llama.cpp",
@@ -201,8 +203,26 @@ def test_the_scorer_gets_the_options_and_the_procedure_beside_the_bank(
             "users": users,
             "conversations": 10,
             "seed": 3,
+            "constrained": True,
         }
     ]
+
+
+def test_results_depend_on_the_card_and_on_whether_state_lines_are_held(
+    work: Path, tmp_path: Path
+) -> None:
+    merged = tmp_path / "merged"
+    shutil.copytree(work / "merged", merged)
+
+    def inputs(*, constrained: bool = True) -> dict[What, object]:
+        options = ScoreOptions(merged, None, None, 10, 3, constrained=constrained)
+        return verb._inputs(work / "heldout.jsonl", 4, options)
+
+    before, loose = inputs(), inputs(constrained=False)
+    assert [name for name in before if before[name] != loose[name]] == ["success"]
+    (merged / "subterra.json").write_text(json.dumps(NOTE | {"system": "another"}))
+    after = inputs()
+    assert not [name for name in before if before[name] == after[name]]
 
 
 def test_the_texts_of_a_report_fit_the_models_vocabulary(work: Path) -> None:

@@ -77,6 +77,22 @@ def test_what_was_not_measured_is_said(sample_report: Report) -> None:
     assert "| not measured | not measured |" in text
     assert "Success and flips were not measured: no user bank was given (--users)." in text
     assert "success not measured" in page(report)
+    assert "State lines were" not in text
+    assert report.to_json()["constrained"] is None
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_the_method_says_whether_state_lines_were_held(sample_report: Report, held: bool) -> None:
+    rows = [
+        replace(row, scores=replace(row.scores, constrained=held))
+        for row in sample_report.rows
+        if row.scores
+    ]
+    report = replace(sample_report, rows=rows)
+    assert report.to_json()["constrained"] is held
+    for text in (markdown(report), page(report)):
+        assert ("State lines were held to the procedure" in text) is held
+        assert ("sealed with --unconstrained" in text) is not held
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from subterra.quantize.seal import SealOptions, commit, seal
 from subterra.runtime.bundle import open_bundle
 from subterra.runtime.cli import main
 from subterra.runtime.errors import AdapterError, BundleError, UsageError
+from subterra.runtime.files import sha256_file
 from subterra.runtime.signing import SigningKey
 
 PROCEDURE = Path("examples/zoom_support/procedure.yaml").resolve()
@@ -97,9 +98,51 @@ def test_the_legal_transitions_are_sealed_by_name_and_may_be_left_out(work: Path
 
 
 def test_an_agent_without_state_lines_carries_no_transitions(work: Path) -> None:
-    note = {**NOTE, "recipe": "plain"}
-    (work / "merged" / "subterra.json").write_text(json.dumps(note))
+    write_note(work, recipe="plain")
     assert open_bundle(seal(work, PROCEDURE, KEY)).table is None
+    with pytest.raises(UsageError, match="no state line to constrain"):
+        seal(work, PROCEDURE, KEY, options=SealOptions(transitions=True))
+
+
+def write_note(work: Path, **changes: object) -> None:
+    (work / "merged" / "subterra.json").write_text(json.dumps(NOTE | changes))
+
+
+def test_the_procedure_that_was_compiled_is_held_to(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_note(work, inputs={"procedure": sha256_file(PROCEDURE)})
+    assert open_bundle(seal(work, PROCEDURE, KEY)).table is not None
+    assert capsys.readouterr().err == ""
+
+
+def test_an_edited_procedure_is_held_to_only_when_asked(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_note(work, inputs={"procedure": "f" * 64})
+    command = ["seal", str(work), "--procedure", str(PROCEDURE), "--json"]
+    assert main(command) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["constrained"] is False
+    assert "not the one that zoom_support was compiled from" in shown.err
+    assert f"subterra seal {work} --procedure {PROCEDURE} --transitions" in shown.err
+    assert main([*command, "--transitions"]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["constrained"] is True
+    assert "compiled from" not in shown.err
+    assert main([*command, "--unconstrained"]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["constrained"] is False
+    assert "compiled from" not in shown.err
+
+
+@pytest.mark.parametrize(("measured", "said"), [(True, True), (False, False), (None, False)])
+def test_a_report_of_an_agent_that_is_held_is_not_one_of_an_agent_that_is_not(
+    work: Path, measured: bool | None, said: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (work / "report" / "report.json").write_text(json.dumps({"constrained": measured}))
+    assert main(["seal", str(work), "--procedure", str(PROCEDURE), "--unconstrained"]) == 0
+    assert ("in the report they were held" in capsys.readouterr().err) is said
 
 
 def test_the_same_input_gives_the_same_bytes(work: Path, tmp_path: Path) -> None:

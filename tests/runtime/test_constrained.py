@@ -25,6 +25,22 @@ ASKED = StateLine(("start",), "ask", (("kind", None), ("who", None)))
 FIXING = StateLine(("say_cold",), "fix_it", (("kind", "cold"), ("who", "Ann Lee")), ("told",))
 
 
+class Watched:
+    """A vocabulary that remembers which tokens were looked at."""
+
+    def __init__(self, *tokens: bytes) -> None:
+        self.tokens, self.looked = tokens, list[int]()
+        self.first_bytes = np.array([data[0] if data else -1 for data in tokens], np.int16)
+
+    def token_bytes(self, token: int) -> bytes:
+        self.looked.append(token)
+        return self.tokens[token]
+
+
+def watched(tokenizer: ChatTokenizer) -> Watched:
+    return Watched(*map(tokenizer.token_bytes, range(tokenizer.vocab_size)))
+
+
 class Wishful:
     """Writes the first of its wishes that is still possible; proves what steering does to it."""
 
@@ -87,7 +103,7 @@ def written(
     tokenizer: ChatTokenizer, before: StateLine | None, *wishes: str
 ) -> tuple[str, ConstrainedChoice]:
     """Write one reply under constraint."""
-    choose = ConstrainedChoice(GRAPH, before, tokenizer.token_bytes)
+    choose = ConstrainedChoice(GRAPH, before, tokenizer)
     engine = Wishful(tokenizer, wishes)
     reply = engine.generate([1], max_tokens=200, stop=[2], choose=choose)
     return tokenizer.decode(reply), choose
@@ -125,35 +141,41 @@ def test_a_legal_reply_is_left_as_it_is(tokenizer: ChatTokenizer, text: str) -> 
 
 
 def test_a_legal_token_costs_one_look_at_its_bytes(tokenizer: ChatTokenizer) -> None:
-    looked: list[int] = []
-
-    def token_bytes(token: int) -> bytes:
-        looked.append(token)
-        return tokenizer.token_bytes(token)
-
-    choose = ConstrainedChoice(GRAPH, None, token_bytes)
+    vocabulary = watched(tokenizer)
+    choose = ConstrainedChoice(GRAPH, None, vocabulary)
     wishful = Wishful(tokenizer)
     reply = tokenizer.encode_text(OPENING + "Hello")
     for index, token in enumerate(reply):
         done = tokenizer.decode(reply[:index]).encode()
         assert choose(wishful.wish([OPENING + "Hello"], done)) == token
-    assert looked == tokenizer.encode_text(OPENING)
+    assert vocabulary.looked == tokenizer.encode_text(OPENING)
 
 
-def test_the_whole_vocabulary_is_searched_where_the_nearest_tokens_are_illegal(
-    tokenizer: ChatTokenizer,
-) -> None:
-    choose = ConstrainedChoice(GRAPH, None, tokenizer.token_bytes)
+def test_only_tokens_whose_first_byte_may_come_next_are_tried(tokenizer: ChatTokenizer) -> None:
+    vocabulary = watched(tokenizer)
+    choose = ConstrainedChoice(GRAPH, None, vocabulary)
     logits = np.arange(tokenizer.vocab_size, dtype=np.float32)
     logits[tokenizer.end_of_turn_id] = 1e6
     (only,) = tokenizer.encode_text("s")
     logits[only] = -5
+    logits[[token for token in range(len(logits)) if tokenizer.token_bytes(token) == b"start"]] = -9
     assert choose(logits) == only
     assert choose.steered == 1
+    _, *tried = vocabulary.looked
+    assert {tokenizer.token_bytes(token)[:1] for token in tried} == {b"s"}
+
+
+def test_a_search_ends_when_the_reply_is_cancelled() -> None:
+    vocabulary = Watched(b"z", *[b"sz"] * 50, b"s")
+    logits = -np.arange(len(vocabulary.tokens), dtype=np.float32)
+    answers = iter([False] * 10 + [True])
+    choose = ConstrainedChoice(GRAPH, None, vocabulary, lambda: next(answers))
+    assert choose(logits) == 0
+    assert vocabulary.looked == list(range(11))
 
 
 def test_a_vocabulary_without_the_bytes_ends_the_constraint_and_not_the_reply() -> None:
-    choose = ConstrainedChoice(GRAPH, None, lambda token: b"z")
+    choose = ConstrainedChoice(GRAPH, None, Watched(b"z", b"", b"z"))
     logits = np.array([0, 3, 1], np.float32)
     assert [choose(logits), choose(logits)] == [1, 1]
     assert choose.steered == 0

@@ -7,7 +7,7 @@ Does not load the model.
 from dataclasses import dataclass
 from pathlib import Path
 
-from subterra.compile.card import read_card
+from subterra.compile.card import compiled_procedure, read_card
 from subterra.compile.recipe import RECIPES, Recipe
 from subterra.runtime.bundle import open_bundle
 from subterra.runtime.errors import UsageError
@@ -29,9 +29,13 @@ class AgentSource:
     tokenizer: Path
     system: str
     recipe: Recipe
+    slots: tuple[str, ...] | None = None
+    """In the order of the state line; None: its card does not say."""
     sealed: bool = False
     table: TransitionTable | None = None
     """The legal transitions that a sealed agent carries."""
+    procedure_sha256: str | None = None
+    """Digest of the procedure that it was compiled from; None: unknown."""
 
 
 def find_agent(
@@ -54,10 +58,33 @@ def find_agent(
             bundle.tokenizer,
             manifest.system,
             known_recipe(manifest.recipe),
+            slots=manifest.slots,
             sealed=True,
             table=bundle.table,
         )
     return _in_work_folder(path, variant or "Q8_0")
+
+
+def unsealed(merged: Path, variant: str, engine: str, model: Path) -> AgentSource:
+    """Take a model file with what the card of its merged checkpoint says.
+
+    Raises:
+        AdapterError: there is no card, or it is damaged.
+        UsageError: its recipe is unknown.
+    """
+    card = read_card(merged)
+    slots = card.get("slots")
+    return AgentSource(
+        str(card["name"]),
+        variant,
+        engine,
+        model,
+        merged / "tokenizer.json",
+        str(card["system"]),
+        known_recipe(str(card["recipe"])),
+        slots=tuple(map(str, slots)) if isinstance(slots, list) else None,
+        procedure_sha256=compiled_procedure(card),
+    )
 
 
 def _in_work_folder(work: Path, variant: str) -> AgentSource:
@@ -66,7 +93,6 @@ def _in_work_folder(work: Path, variant: str) -> AgentSource:
             f"{work} is neither a sealed agent nor a work folder with a merged model",
             hint=f"subterra merge {work}",
         )
-    card = read_card(work / "merged")
     found = {p.stem if p.suffix == ".gguf" else p.name: p for p in _variants(work)}
     if variant not in found:
         raise UsageError(
@@ -74,15 +100,7 @@ def _in_work_folder(work: Path, variant: str) -> AgentSource:
             hint=f"subterra quantize {work} --variants {variant}",
         )
     model = found[variant]
-    return AgentSource(
-        str(card["name"]),
-        variant,
-        FOLDER_ENGINE[model.is_dir()],
-        model,
-        work / "merged" / "tokenizer.json",
-        str(card["system"]),
-        known_recipe(str(card["recipe"])),
-    )
+    return unsealed(work / "merged", variant, FOLDER_ENGINE[model.is_dir()], model)
 
 
 def _variants(work: Path) -> list[Path]:

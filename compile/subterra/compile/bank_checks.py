@@ -18,14 +18,15 @@ PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
 def fit_problems(
-    bank: BankDocument, procedure: Procedure, lent: Collection[str] = ()
+    bank: BankDocument, procedure: Procedure, lent: Collection[str] = (), *, part: bool = False
 ) -> Iterator[Problem]:
     """Yield what keeps the bank from being used with the procedure.
 
-    The bank may leave `lent` intents out: their wordings come from elsewhere.
+    The bank may leave `lent` intents out: their wordings come from elsewhere. A `part` of a bank
+    may leave out intents, slots and values.
     """
-    yield from _intent_problems(bank, procedure, lent)
-    yield from _slot_problems(bank, procedure)
+    yield from _intent_problems(bank, procedure, procedure.intent_names() if part else lent)
+    yield from _slot_problems(bank, procedure, part=part)
     for wordings in bank.intents.values():
         for entry in wordings:
             yield from _placeholder_problems(entry, procedure)
@@ -33,7 +34,8 @@ def fit_problems(
         for entry in phrases:
             if "{" in entry.text or "}" in entry.text:
                 yield entry.problem(f"a placeholder inside the phrase '{entry.text}'")
-    yield from _filling_problems(bank, procedure)
+    if not part:
+        yield from _filling_problems(bank, procedure)
 
 
 def rivalries(bank: BankDocument, procedure: Procedure) -> Iterator[str]:
@@ -73,25 +75,25 @@ def _intent_problems(
             yield bank.document.problem((), words)
 
 
-def _slot_problems(bank: BankDocument, procedure: Procedure) -> Iterator[Problem]:
+def _slot_problems(bank: BankDocument, procedure: Procedure, *, part: bool) -> Iterator[Problem]:
     slots = {slot.name: slot for slot in procedure.slots}
     for name, values in bank.slots.items():
         if name in slots:
-            yield from _value_problems(bank, slots[name], values)
+            yield from _value_problems(bank, slots[name], values, part=part)
         else:
             words = f"unknown slot '{name}'{closest(name, tuple(slots))}"
             yield bank.key_problem((SLOTS_KEY, name), words)
 
 
 def _value_problems(
-    bank: BankDocument, slot: Slot, values: dict[str, list[Entry]]
+    bank: BankDocument, slot: Slot, values: dict[str, list[Entry]], *, part: bool
 ) -> Iterator[Problem]:
     steps = (SLOTS_KEY, slot.name)
     for value in values:
         if slot.values and value not in slot.values:
             words = f"slot '{slot.name}' has no value '{value}'{closest(value, slot.values)}"
             yield bank.key_problem((*steps, value), words)
-    for value in slot.values:
+    for value in () if part else slot.values:
         if value not in values:
             words = f"no phrases for value '{value}' of slot '{slot.name}'"
             yield bank.key_problem(steps, words)

@@ -55,6 +55,8 @@ def _split_general(
     is_held |= {_frame(text): False for texts in train.values() for text in texts}
     sides: tuple[Texts, Texts] = {}, {}
     for key, texts in bank.general.items():
+        for side in sides:
+            side[key] = ()
         for list_ in _by_shape(texts):
             fresh = [text for text in list_ if _frame(text) not in is_held]
             count = max(1, round(len(list_) * share)) - sum(
@@ -64,7 +66,7 @@ def _split_general(
             is_held |= {_frame(text): text in chosen for text in fresh}
             for side, wanted in zip(sides, (False, True), strict=True):
                 found = [text for text in list_ if is_held[_frame(text)] == wanted]
-                side[key] = (*side.get(key, ()), *found)
+                side[key] = (*side[key], *found)
         for side in sides:
             if not side[key] and key not in bank.intents:
                 side[key] = texts

@@ -19,8 +19,8 @@ from torch import Tensor
 from subterra.compile.dialogue import Dialogue
 from subterra.compile.recipe import Encoded, Kind
 
-WINDOW = 64
-"""Dialogues that are sorted by length together; larger wastes less padding, mixes less."""
+WINDOW = 32
+"""Groups whose dialogues are sorted by length together; more waste less padding and mix less."""
 ROUND = 16
 """Lengths are rounded up to a multiple, for the kernels' sake."""
 
@@ -56,7 +56,7 @@ def groups(
         seed: for the choice of reply tokens and the order of the groups.
     """
     rng = random.Random(seed)
-    while window := [encode(d) for d in itertools.islice(dialogues, WINDOW * size // 2)]:
+    while window := [encode(d) for d in itertools.islice(dialogues, WINDOW * size)]:
         window.sort(key=lambda encoded: len(encoded.ids), reverse=True)
         found = [window[i : i + size] for i in range(0, len(window), size)]
         rng.shuffle(found)

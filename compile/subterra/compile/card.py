@@ -7,6 +7,7 @@ Goes in: a folder. Comes out: the content of its `subterra.json`. Loads no weigh
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,13 @@ CARD_FILE = "subterra.json"
 def checkpoint_file(adapter: Path) -> Path:
     """Where the run that trains this adapter keeps what it resumes from, until it is done."""
     return adapter.parent / f".{adapter.name}.checkpoint.pt"
+
+
+def compiled_procedure(card: Mapping[str, Any]) -> str | None:
+    """Digest of the procedure file that a card says it was compiled from; None: it does not say."""
+    inputs = card.get("inputs")
+    found = inputs.get("procedure") if isinstance(inputs, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def read_card(folder: Path) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from subterra.compile.dry_run import measured_rate, plan_document
 from subterra.compile.dry_run_text import document_lines
 from subterra.compile.general_wording import digest, load_training_bank
 from subterra.compile.procedure import Procedure
+from subterra.compile.provenance import bank_digests, teacher, written_by
 from subterra.compile.scenario import Temper
 from subterra.compile.settings import TrainSettings
 from subterra.compile.teacher_bank import dialogues
@@ -44,7 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     defaults = TrainSettings()
     parser.add_argument("procedure", type=Path, help="procedure.yaml or its folder")
-    parser.add_argument("--users", type=Path, help="training bank (default: users/train.yaml)")
+    parser.add_argument(
+        "--users",
+        type=Path,
+        action="append",
+        help="training bank (default: users/train.yaml); further ones add their wordings to it",
+    )
     parser.add_argument("--out", type=Path, help="work folder (default: build/NAME)")
     parser.add_argument("--base", default=DEFAULT_BASE, help="base model (%(default)s)")
     parser.add_argument("--recipe", choices=("plain", "traced"), default=defaults.recipe)
@@ -88,10 +94,11 @@ def run(args: argparse.Namespace) -> int:
     settings = _settings(args)
     procedure = load_procedure(args.procedure)
     folder = args.procedure if args.procedure.is_dir() else args.procedure.parent
-    users = args.users or folder / "users" / "train.yaml"
+    users, *more = args.users or [folder / "users" / "train.yaml"]
     work = args.out or Path("build") / procedure.name
-    heldout = users.parent / "heldout.yaml"
-    bank = load_training_bank(users, procedure, heldout, folder / "users" / "heldout.yaml")
+    beside = (users.parent, *(path.parent for path in more), folder / "users")
+    heldout, *others = [place / "heldout.yaml" for place in beside]
+    bank = load_training_bank(users, procedure, heldout, *others, more=more)
     for warning in bank.warnings:
         _say(warning)
     if args.dry_run:
@@ -103,7 +110,6 @@ def run(args: argparse.Namespace) -> int:
             args.base,
             procedure,
             args.procedure,
-            users,
             bank,
             adapter,
             settings,
@@ -166,7 +172,6 @@ def train_adapter(
     base_name: str,
     procedure: Procedure,
     path: Path,
-    users: Path,
     bank: UserBank,
     adapter: Path,
     settings: TrainSettings,
@@ -179,7 +184,6 @@ def train_adapter(
         base_name: base model.
         procedure: what `path`, its file or folder, holds.
         path: see `procedure`.
-        users: file of `bank`.
         bank: training bank.
         adapter: folder to write.
         settings: of the training.
@@ -190,7 +194,7 @@ def train_adapter(
     source = path / FILE_NAME if path.is_dir() else path
     inputs = {
         "procedure": sha256_file(source),
-        "users": sha256_file(users),
+        **bank_digests(bank),
         "general_wording": digest(bank),
     }
     if start is not None:
@@ -201,7 +205,8 @@ def train_adapter(
         inputs["continued_from"] = sha256_file(start / ADAPTER_FILE)
     card: dict[str, object] = {
         "inputs": inputs,
-        "teacher": {"kind": "bank", "disclosed_to": []},
+        "teacher": teacher(bank),
+        "widened_by": written_by(bank),
         "tools": {name: _version(name) for name in TOOLS},
     }
     if _up_to_date(adapter, inputs, base, settings):
@@ -211,7 +216,9 @@ def train_adapter(
         return adapter
     from subterra.compile.train import Job, train
 
-    return train(Job(base, procedure, bank, adapter, settings, start, processes, card))
+    return train(
+        Job(base, procedure, bank, adapter, settings, start=start, processes=processes, card=card)
+    )
 
 
 def _up_to_date(adapter: Path, inputs: dict[str, str], base: Base, settings: TrainSettings) -> bool:

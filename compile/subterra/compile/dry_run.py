@@ -2,7 +2,7 @@
 
 Goes in: a procedure, its training bank, a base, settings. Comes out: one document with dialogues as
 exact training text, lengths, how often each edge is taken, wordings by intent, tokens and time.
-Writes nothing.
+Writes nothing, but for a base that is unpacked into the cache on its first use.
 
     $ subterra compile examples/zoom_support --dry-run --rate-tokens 400
 """

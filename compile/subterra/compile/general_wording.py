@@ -10,7 +10,7 @@ uses the library. Does not know how often which wording is drawn.
 """
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from hashlib import sha256
@@ -19,6 +19,7 @@ from pathlib import Path
 
 from subterra.compile.bank_checks import heard_together
 from subterra.compile.bank_document import fold, read_bank_document
+from subterra.compile.bank_merge import load_part, merge_banks
 from subterra.compile.procedure import CORRECTION, Procedure
 from subterra.compile.user_bank import UserBank, assert_apart, load_bank, own_texts
 from subterra.runtime.errors import UserBankError
@@ -54,29 +55,34 @@ def parts(kind: str) -> tuple[str, ...]:
     return _parts()[kind]
 
 
-def load_training_bank(path: Path, procedure: Procedure, *heldout: Path) -> UserBank:
+def load_training_bank(
+    path: Path, procedure: Procedure, *heldout: Path, more: Sequence[Path] = ()
+) -> UserBank:
     """Load a training bank, hold it against held-out ones, and add the library's wordings.
 
     Args:
         path: the training bank.
         procedure: what the banks belong to.
         heldout: where held-out banks may be; one that is missing or the training bank is passed by.
+        more: banks that add wordings to the training bank; see `bank_merge`.
 
     Raises:
         UserBankError: a bank does not fit, they share wording, or an intent is left without any.
     """
     bank = load_bank(path, procedure, training=True)
+    added = [load_part(file, procedure) for file in more]
     barred = set[str]()
     for other in dict.fromkeys(file.resolve() for file in heldout):
         if other.exists() and not other.samefile(path):
             found = load_bank(other, procedure)
-            assert_apart(bank, found)
+            for part in (bank, *added):
+                assert_apart(part, found)
             barred |= {fold(text) for text in own_texts(found)}
-    return compose(bank, procedure, barred)
+    return compose(merge_banks(bank, added, procedure), procedure, barred)
 
 
 def compose(bank: UserBank, procedure: Procedure, barred: Collection[str] = ()) -> UserBank:
-    """Add the library's wordings to the intents that name an act; notes go to the warnings.
+    """Add the library's wordings to the intents that name an act; note what was left out.
 
     Args:
         bank: training bank.
@@ -89,7 +95,7 @@ def compose(bank: UserBank, procedure: Procedure, barred: Collection[str] = ()) 
     lent = {name: _folded(_lent(name, bank, procedure)) for name in procedure.acts()}
     own = {key: _folded(texts) for key, texts in bank.intents.items()}
     general: dict[str, tuple[str, ...]] = {}
-    notes = list(bank.warnings)
+    notes: list[str] = []
     for name, texts in lent.items():
         rivals = _rivals(name, procedure, own, lent)
         known = own.get(name, {})
@@ -106,7 +112,7 @@ def compose(bank: UserBank, procedure: Procedure, barred: Collection[str] = ()) 
                 f" general ones for its act '{procedure.acts()[name]}' can be used",
                 hint=f"write wordings for '{name}' into {bank.path}",
             )
-    return replace(bank, general=general, warnings=tuple(notes))
+    return replace(bank, general=general, notes=tuple(notes))
 
 
 def digest(bank: UserBank) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from subterra.compile.procedure import Procedure
 from subterra.compile.yaml_source import Document, Problem, Steps
+from subterra.runtime.state_line import UNFILLED, is_value
 
 RESERVED_INTENTS = {
     "slots": "user banks keep slot phrases under that key",
@@ -39,6 +40,7 @@ def name_problems(procedure: Procedure, document: Document) -> Iterator[Problem]
     yield from _reserved(document, [("slots", s) for s in procedure.slot_names], RESERVED_SLOTS)
     for slot in procedure.slots:
         yield from _value_problems(document, slot.name, slot.values)
+    yield from _open_value_problems(procedure, document)
 
 
 def _clashes(document: Document, noun: str, places: Iterable[Steps]) -> Iterator[Problem]:
@@ -75,9 +77,29 @@ def _value_problems(document: Document, slot: str, values: tuple[str, ...]) -> I
         elif value != " ".join(value.split()) and not broken:
             words = f"value '{value}' has white space at an end or twice in a row"
             yield document.problem(steps, words)
+        elif not value.isprintable() and not broken:
+            yield document.problem(steps, f"value {value!r} holds a character that is not printed")
         first = shown.setdefault(_shown(value), value)
         if first is not value:
             yield document.problem(steps, f"value '{value}' reads like '{first}'")
+
+
+def _open_value_problems(procedure: Procedure, document: Document) -> Iterator[Problem]:
+    """Find values of open slots, in `sets` and in edges, that no state line can hold."""
+    places: list[tuple[Steps, Iterable[tuple[str, str | None]]]] = [
+        (("intents", intent.name, "sets"), intent.sets) for intent in procedure.intents
+    ]
+    for node in procedure.nodes:
+        for index, edge in enumerate(node.edges):
+            places.append((("nodes", node.name, "edges", index, "slots"), edge.when.slots))
+    open_slots = {slot.name for slot in procedure.slots if not slot.values}
+    for steps, values in places:
+        for name, value in values:
+            if name not in open_slots or value is None:
+                continue
+            if not is_value(value) or value.startswith(UNFILLED):
+                words = f"slot '{name}' cannot be {value!r}: no state line can hold that value"
+                yield document.problem((*steps, name), words)
 
 
 def _shown(name: str) -> str:

@@ -141,6 +141,8 @@ class Procedure:
     corrections: tuple[Intent, ...]
     asides: tuple[Aside, ...]
     nodes: tuple[Node, ...]
+    sha256: str | None = field(default=None, compare=False)
+    """Digest of its file; None: it came from none."""
     _by_name: dict[str, Node] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:

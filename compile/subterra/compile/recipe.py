@@ -72,7 +72,15 @@ def encode(
     slot_names: Sequence[str],
     choices: Choices | None = None,
 ) -> Encoded:
-    """Tokenize a dialogue, turn by turn, exactly as the runtime does."""
+    """Tokenize a dialogue, turn by turn, exactly as the runtime does.
+
+    Args:
+        dialogue: gold turns.
+        tokenizer: of the base.
+        recipe: whether state lines are written.
+        slot_names: in the order of the state line.
+        choices: marks tokens of a reply as `CHOICE`; without it all are `REPLY`.
+    """
     ids = list(tokenizer.system_turn())
     kinds = [Kind.READ] * len(ids)
     for turn in dialogue.turns:

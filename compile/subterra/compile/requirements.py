@@ -138,6 +138,8 @@ def find(path: str, figures: Figures) -> tuple[Actual, Figures]:
         if key is None:
             raise KeyError(path)
         found = scope = scope[key]
+        if found is None:
+            return None, rate
         if isinstance(scope, Mapping) and "value" in scope:
             rate = scope
         rest = rest[len(key) + 1 :]

@@ -104,7 +104,7 @@ def _ask(
     plan: Plan, slots: Slots, slot: int, tokens: Sequence[int], line: StateLine | None
 ) -> None:
     stop = (plan.tokenizer.end_of_turn_id,)
-    choose = ConstrainedChoice(plan.table, line, plan.tokenizer.token_bytes) if plan.table else None
+    choose = ConstrainedChoice(plan.table, line, plan.tokenizer) if plan.table else None
     slots.submit(slot, tokens, max_tokens=plan.max_reply_tokens, stop=stop, choose=choose)
 
 

@@ -25,9 +25,8 @@ from subterra.compile.against import (
     outcome_text,
     scenarios_digest,
 )
-from subterra.compile.agent_source import AgentSource, find_agent, known_recipe
+from subterra.compile.agent_source import AgentSource, find_agent, unsealed
 from subterra.compile.bank_origin import WORDS, Origin, assert_held_out, measures_memory, origin
-from subterra.compile.card import read_card
 from subterra.compile.explain import clusters
 from subterra.compile.metrics import Metrics, measure, succeeded
 from subterra.compile.node_reader import NodeReader
@@ -40,9 +39,9 @@ from subterra.compile.score_gate import EXAMPLE, findings, requirements
 from subterra.compile.score_text import document_lines
 from subterra.compile.teacher_bank import agent_paths, dialogues
 from subterra.compile.transcript import write_transcripts
-from subterra.compile.transitions import table_for
+from subterra.compile.transitions import edited_warning, is_edited, table_for
 from subterra.compile.user_bank import UserBank, load_bank
-from subterra.compile.validation import load_procedure
+from subterra.compile.validation import load_procedure, procedure_beside
 from subterra.compile.wording import CLEAN, WordingSource
 from subterra.runtime.chatml import ChatFormat, ChatTokenizer
 from subterra.runtime.engine import open_engine
@@ -97,9 +96,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--require", action="append", metavar="EXPR", help=f"fail when missed, as in: {EXAMPLE}"
     )
     parser.add_argument(
-        "--constrained",
-        action=argparse.BooleanOptionalAction,
-        help="hold state lines to the procedure's transitions (default: as sealed or to be sealed)",
+        "--unconstrained",
+        action="store_true",
+        help="do not hold state lines to the procedure's transitions",
     )
     parser.add_argument("--key", type=Path, help="public key that the agent must be signed with")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
@@ -116,8 +115,7 @@ def run(args: argparse.Namespace) -> int:
             "--conversations and --parallel must be at least 1", hint="--conversations 200"
         )
     wanted = requirements(args.require or ())
-    procedure_path = args.procedure or args.users.resolve().parent.parent / "procedure.yaml"
-    procedure = load_procedure(procedure_path)
+    procedure = load_procedure(args.procedure or procedure_beside(args.users))
     bank = load_bank(args.users, procedure)
     key = load_verify_key(args.key) if args.key else None
     source = find_agent(args.agent, args.variant, key=key)
@@ -127,6 +125,9 @@ def run(args: argparse.Namespace) -> int:
     other = None
     if args.against:
         other = find_other(args.against, args.agent, args.variant, key, expected)
+        if isinstance(other, AgentSource):
+            held = not args.unconstrained
+            table_for(other, procedure, constrained=held)  # refuses before hours of scoring
     roll_out = partial(
         score_agent,
         procedure=procedure,
@@ -134,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
         conversations=args.conversations,
         seed=args.seed,
         parallel=args.parallel,
-        constrained=args.constrained,
+        constrained=not args.unconstrained,
         progress=_progress,
     )
     score = roll_out(source)
@@ -149,10 +150,10 @@ def run(args: argparse.Namespace) -> int:
     verdicts = findings(wanted, score.metrics)
     if wanted:
         document["requirements"] = [verdict.to_json() for verdict in verdicts]
+    print(json.dumps(document, indent=2) if args.json else "\n".join(document_lines(document)))
     if args.transcripts:
         failed = [c for c, won in zip(score.conversations, score.success, strict=True) if not won]
         write_transcripts(args.transcripts, failed)
-    print(json.dumps(document, indent=2) if args.json else "\n".join(document_lines(document)))
     _judge(verdicts, args)
     verb = "seal" if (args.agent / "merged").is_dir() else "chat"
     lost = "" if args.transcripts or args.explain else "    or --explain to see what failed"
@@ -208,15 +209,28 @@ def score_agent(
     conversations: int,
     seed: int,
     parallel: int = PARALLEL,
-    constrained: bool | None = None,
+    constrained: bool = True,
     progress: Callable[[int, int], None] = lambda done, all_: None,
 ) -> Score:
     """Open the engine, roll out the scenarios of this seed, and measure them.
 
+    Args:
+        source: the agent.
+        procedure: what it should follow.
+        bank: what the users say.
+        conversations: how many.
+        seed: of the scenarios.
+        parallel: conversations at once.
+        constrained: hold state lines to the transitions, where the agent runs or is sealed so.
+        progress: is told how many conversations of how many are over.
+
     Raises:
-        UsageError: the agent is to be constrained and has no state line.
+        UsageError: the agent's slots are not the procedure's.
         EngineError: the engine refuses the model.
     """
+    table = table_for(source, procedure, constrained=constrained)
+    if constrained and is_edited(source.procedure_sha256, procedure):
+        print(edited_warning(source.name), file=sys.stderr)
     tokenizer = ChatTokenizer(source.tokenizer, ChatFormat(system=source.system))
     plan = Plan(
         procedure,
@@ -226,7 +240,7 @@ def score_agent(
         NodeReader(procedure, source.recipe),
         seed,
         context_tokens=CONTEXT,
-        table=table_for(source, procedure, constrained),
+        table=table,
     )
     engine = open_engine(source.engine, source.model, context_tokens=CONTEXT)
     start = time.monotonic()
@@ -240,8 +254,7 @@ def score_agent(
         engine.close()
     wins = [succeeded(procedure, c) for c in found]
     seconds = time.monotonic() - start
-    held = plan.table is not None
-    return Score(source, measure(procedure, found), found, wins, seconds, held)
+    return Score(source, measure(procedure, found), found, wins, seconds, table is not None)
 
 
 def score_variant(
@@ -253,21 +266,17 @@ def score_variant(
     users: Path,
     conversations: int,
     seed: int,
+    constrained: bool = True,
 ) -> Score:
     """Score one model file of a work folder; the same seed gives the same scenarios."""
-    card = read_card(merged)
     graph = load_procedure(procedure)
-    source = AgentSource(
-        str(card["name"]),
-        path.stem,
-        engine,
-        path,
-        merged / "tokenizer.json",
-        str(card["system"]),
-        known_recipe(str(card["recipe"])),
-    )
     return score_agent(
-        source, graph, load_bank(users, graph), conversations=conversations, seed=seed
+        unsealed(merged, path.stem, engine, path),
+        graph,
+        load_bank(users, graph),
+        conversations=conversations,
+        seed=seed,
+        constrained=constrained,
     )
 
 

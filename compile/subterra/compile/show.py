@@ -110,7 +110,7 @@ def wordings_text(procedure: Procedure, users: Path) -> str:
     for name in procedure.intent_names():
         own, general = len(bank.intents.get(name, ())), len(bank.general.get(name, ()))
         rows.append(f"  {name:<22}{own:>6}{general:>9}  {acts.get(name, '')}".rstrip() + "\n")
-    return "".join((*rows, *(f"{warning}\n" for warning in bank.warnings)))
+    return "".join((*rows, *(f"{line}\n" for line in (*bank.warnings, *bank.notes))))
 
 
 def _print_tree(procedure: Procedure) -> None:

@@ -18,6 +18,7 @@ from subterra.compile.scenario import Scenario, Temper, User, scenarios
 from subterra.compile.speech import reply
 from subterra.compile.user_bank import UserBank
 from subterra.compile.wording import TRAINING, Noise, WordingSource
+from subterra.runtime.errors import ProcedureError
 
 TEMPER = Temper(fresh=0.5)
 MAX_TURNS = 40
@@ -41,10 +42,21 @@ def dialogues(
 
 
 def agent_paths(procedure: Procedure) -> list[tuple[str, ...]]:
-    """List the acyclic paths without their hubs, each sequence once."""
+    """List the acyclic paths without their hubs, each sequence once.
+
+    Raises:
+        ProcedureError: there is none.
+    """
     agents = {node.name for node in procedure.nodes if node.kind != "hub"}
     shortened = (tuple(n for n in path if n in agents) for path in acyclic_paths(procedure))
-    return list(dict.fromkeys(shortened))
+    found = list(dict.fromkeys(shortened))
+    if not found:
+        raise ProcedureError(
+            f"no path of {procedure.name} leads to an end: along each one the tests disagree, or a"
+            " node comes twice",
+            hint="look at the edges and their tests: subterra show PROCEDURE",
+        )
+    return found
 
 
 def _live(

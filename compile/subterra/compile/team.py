@@ -30,7 +30,7 @@ from subterra.runtime.errors import ResourceError
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - asked for its size, not written
 GONE = (EOFError, BrokenPipeError, ConnectionResetError)
-HINT = "train on one process: --processes 1"
+HINT = "train on one process: subterra compile PROCEDURE --processes 1"
 
 
 class Team:
@@ -46,6 +46,11 @@ class Team:
 
     def learn(self, group: Group, seed: int, total: float) -> float:
         """Put the gradient of the whole group in the learner's vector; return the loss.
+
+        Args:
+            group: dialogues of one step.
+            seed: of the noise; each process takes one of its own from it.
+            total: sum of the weights of the whole group's tokens.
 
         Raises:
             ResourceError: a process died.
@@ -83,25 +88,16 @@ class Team:
 def gather(
     learner: Learner, base: Base, settings: TrainSettings, size: int, threads: int = 1
 ) -> Iterator[Team]:
-    """Start `size` - 1 helpers of so many threads each; end them afterwards.
+    """Start `size` - 1 processes beside this one, of so many threads each; end them afterwards.
 
     Raises:
-        ResourceError: a helper died while it started.
+        ResourceError: there is no room for a process, or one died while it started.
     """
-    context = multiprocessing.get_context("spawn")
-    if size > 1:
-        learner.flat.values.share_memory_()  # type: ignore[no-untyped-call]
     helpers: list[_Helper] = []
     try:
         for _ in range(size - 1):
-            here, there = context.Pipe()
-            gradient = torch.zeros_like(learner.flat.values)
-            gradient.share_memory_()  # type: ignore[no-untyped-call]
-            arguments = (there, base, settings, learner.flat.values, gradient, threads)
-            process = context.Process(target=_serve, args=arguments, daemon=True)
-            process.start()
-            there.close()
-            helpers.append(_Helper(process, here, gradient))
+            helper = _started(learner.flat.values, base, settings, threads)
+            helpers.append(helper)
         for helper in helpers:
             helper.answer()
         yield Team(learner, helpers)
@@ -125,6 +121,22 @@ def team_size(wanted: int, batch: int, cores: int, vector_bytes: int) -> int:
     except OSError:
         return size
     return max(1, min(size, room // max(vector_bytes, 1) - 1))
+
+
+def _started(values: Tensor, base: Base, settings: TrainSettings, threads: int) -> "_Helper":
+    """Start a process that shares the learner's vector and has a gradient of its own."""
+    context = multiprocessing.get_context("spawn")
+    try:
+        values.share_memory_()  # type: ignore[no-untyped-call]
+        gradient = torch.zeros_like(values).share_memory_()  # type: ignore[no-untyped-call]
+        here, there = context.Pipe()
+        arguments = (there, base, settings, values, gradient, threads)
+        process = context.Process(target=_serve, args=arguments, daemon=True)
+        process.start()
+    except (OSError, RuntimeError) as error:  # torch says RuntimeError of full shared memory
+        raise ResourceError(f"cannot start a training process: {error}", hint=HINT) from error
+    there.close()
+    return _Helper(process, here, gradient)
 
 
 class _Helper:

@@ -44,10 +44,10 @@ BETAS = (0.9, 0.98)
 CLIP = 1.0
 """Largest norm of the gradient."""
 SPLIT_SEED = 0
-VALIDATION_BATCH = 4
-VALIDATION_SEED = 7919
 """The same for every run, so that a run that goes on from an adapter never trains on the wordings
 that choose its checkpoint."""
+VALIDATION_BATCH = 4
+VALIDATION_SEED = 7919
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,8 @@ class Run:
         stream = islice(self.groups(source), self._started, settings.steps)
         progress = Progress(settings.steps, self._started, self._job.report)
         saved = time.monotonic()
-        marks = {round(settings.steps * (i + 1) / settings.validations) for i in range(99)}
+        parts = settings.validations
+        marks = {round(settings.steps * part / parts) for part in range(1, parts + 1)}
         for step, group in enumerate(stream, self._started + 1):
             loss = self.step(step, group)
             progress.step(step, token_count(group), loss)
@@ -223,6 +224,7 @@ class Run:
             "method": settings.method,
             "seeds": {"training": settings.seed},
             "settings": asdict(settings) | {"learning_rate": settings.rate},
+            "processes": self._team.size,
             "validation": [asdict(v) for v in self._history],
             "chosen_step": chosen.step,
             "tokens_per_second": round(tokens_per_second),

@@ -34,9 +34,13 @@ class UserBank:
     general: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Wordings by intent that do not stand in the file but in the library (training only)."""
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What was left out of the library of general wording, for those who ask."""
     """What a person may want to look at, each with its place; no reason to stop."""
     lines: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
     """Wording or phrase -> line of its first place in the file."""
+    more: tuple[Path, ...] = ()
+    """Files whose wordings were added to those of `path`."""
 
     def names(self) -> tuple[str, ...]:
         """List every key that there are wordings for."""
@@ -48,11 +52,16 @@ class UserBank:
 
 
 def load_bank(
-    path: Path, procedure: Procedure | None = None, *, training: bool = False
+    path: Path,
+    procedure: Procedure | None = None,
+    *,
+    training: bool = False,
+    part: bool = False,
 ) -> UserBank:
     """Load a user bank, and hold it against the procedure if one is given.
 
-    A training bank may leave intents out that name a dialogue act; see `general_wording`.
+    A training bank may leave intents out that name a dialogue act; see `general_wording`. A `part`
+    of a bank may leave out whatever it likes; see `bank_merge`.
 
     Raises:
         UserBankError: the file cannot be read, is not YAML, is empty, or does not fit; the message
@@ -61,7 +70,8 @@ def load_bank(
     bank = read_bank_document(path)
     problems = list(bank.problems)
     if procedure is not None and bank.intents:
-        problems += fit_problems(bank, procedure, procedure.acts() if training else ())
+        lent = procedure.acts() if training else ()
+        problems += fit_problems(bank, procedure, lent, part=part)
     if problems:
         hint = f"mend {path.name} and run the same command again"
         raise failure_of(path, problems, UserBankError, hint)

@@ -92,7 +92,8 @@ def validate(forward: Forward, batches: Sequence[Batch]) -> Counts:
 
 def _read(forward: Forward, batch: Batch) -> Counts:
     state = batch.kinds == Kind.STATE
-    deciding = state | (batch.kinds == Kind.CHOICE) if state.any() else batch.kinds != Kind.READ
+    choice, learnt = batch.kinds == Kind.CHOICE, batch.kinds != Kind.READ  # (B, T)
+    deciding = (state | choice) if state.any() else learnt
     hidden = forward(batch.ids)
     wanted = deciding[:, 1:]
     logits = forward.logits(hidden[:, :-1][wanted])  # (N, V)

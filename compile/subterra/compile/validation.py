@@ -9,6 +9,7 @@ with it.
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -22,6 +23,7 @@ from subterra.compile.schema_problems import schema_problems
 from subterra.compile.wording_checks import wording_problems
 from subterra.compile.yaml_source import Document, Problem, failure_of, read_yaml
 from subterra.runtime.errors import ProcedureError
+from subterra.runtime.files import sha256_file
 
 FILE_NAME = "procedure.yaml"
 """The file that an example folder holds."""
@@ -47,7 +49,12 @@ def load_procedure(path: Path) -> Procedure:
     if problems:
         hint = f"mend {file} and run: subterra show {path}"
         raise failure_of(file, problems, ProcedureError, hint)
-    return procedure
+    return replace(procedure, sha256=sha256_file(file))
+
+
+def procedure_beside(users: Path) -> Path:
+    """Locate the procedure of a user bank: the file above the folder that the bank stands in."""
+    return users.resolve().parent.parent / FILE_NAME
 
 
 def examine(document: Document) -> tuple[list[Problem], Procedure]:

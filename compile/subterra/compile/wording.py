@@ -75,10 +75,10 @@ class WordingSource:
     def text(self, key: str, slots: Mapping[str, str]) -> str:
         """Write a message of the key that names exactly these slots.
 
+        Noise leaves a phrase that is the slot's value word for word: the agent must copy it.
+
         Raises:
             KeyError: the bank has no such wording; ask `shapes` first.
-
-        A phrase that is the slot's value word for word is left as it is: the agent must copy it.
         """
         wanted = frozenset(slots)
         text = self._wording(key, wanted)

@@ -13,8 +13,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from subterra.compile.card import CARD_FILE, read_card
+from subterra.compile.card import CARD_FILE, compiled_procedure, read_card
 from subterra.runtime.errors import BundleError
+from subterra.runtime.field_problem import first_problem
 from subterra.runtime.manifest import Base, Line, Name, Sha256, Teacher
 
 POSITIONS = 2048
@@ -36,6 +37,8 @@ class AgentNote(BaseModel):
     seeds: dict[Name, int] = Field(default_factory=dict)
     positions: int = Field(default=POSITIONS, ge=1, exclude=True)
     """Longest sequence the model was made for, in tokens (from `config.json`)."""
+    procedure_sha256: str | None = Field(default=None, exclude=True)
+    """Digest of the procedure that was compiled; None: the card does not say."""
 
 
 def read_note(merged: Path) -> AgentNote:
@@ -49,12 +52,11 @@ def read_note(merged: Path) -> AgentNote:
     path, hint = merged / "config.json", "subterra merge writes it anew"
     try:
         positions = json.loads(path.read_bytes()).get("max_position_embeddings", POSITIONS)
-        return AgentNote.model_validate_json(json.dumps({**card, "positions": positions}))
+        more = {"positions": positions, "procedure_sha256": compiled_procedure(card)}
+        return AgentNote.model_validate_json(json.dumps({**card, **more}))
     except OSError as error:
         raise BundleError(f"cannot read {path}: {error.strerror}", hint=hint) from error
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise BundleError(f"{merged / CARD_FILE}, {field}: {first['msg']}", hint=hint) from error
+        raise BundleError(f"{merged / CARD_FILE}, {first_problem(error)}", hint=hint) from error
     except (ValueError, TypeError, AttributeError) as error:
         raise BundleError(f"{path} is not a JSON object", hint=hint) from error

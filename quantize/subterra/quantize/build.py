@@ -51,6 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dialogues", type=int, default=TrainSettings().dialogues, help="to train on (%(default)s)"
     )
+    parser.add_argument(
+        "--processes", type=int, default=0, help="that train together (default: one a core)"
+    )
     parser.add_argument("--variants", help="variants to make and report, comma-separated")
     parser.add_argument(
         "--conversations", type=int, default=CONVERSATIONS, help="scored a variant (%(default)s)"
@@ -108,20 +111,25 @@ def _variants(text: str | None) -> list[str]:
 def _adapter(args: Namespace, procedure: Procedure, users: Path, work: Path) -> Path:
     adapter, training, heldout = work / "adapter", users / "train.yaml", users / "heldout.yaml"
     bank = load_training_bank(training, procedure, heldout)
-    settings = _settings(args.dialogues)
+    settings = _settings(args)
     write_samples(work, procedure, bank, heldout, settings.seed)
     shipped = None if args.train else shipped_adapter(procedure.name)
     if shipped is None:
-        return train_adapter(args.base, procedure, args.example, training, bank, adapter, settings)
+        processes = args.processes
+        return train_adapter(
+            args.base, procedure, args.example, bank, adapter, settings, processes=processes
+        )
     _say(f"using the adapter that ships with subterra ({shipped.name}); --train compiles anew")
     _copy_adapter(shipped, adapter)
     return adapter
 
 
-def _settings(dialogues: int) -> TrainSettings:
-    if dialogues < 1:
+def _settings(args: Namespace) -> TrainSettings:
+    if args.dialogues < 1:
         raise UsageError("--dialogues must be at least 1", hint="subterra build --dialogues 2")
-    return replace(TrainSettings(), dialogues=dialogues)
+    if args.processes < 0:
+        raise UsageError("--processes must not be negative", hint="--processes 1")
+    return replace(TrainSettings(), dialogues=args.dialogues)
 
 
 def _copy_adapter(source: Path, target: Path) -> None:

@@ -53,7 +53,7 @@ def read_tensors(path: Path) -> list[TensorInfo]:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
             return _Header(data).tensors()
-        except (struct.error, KeyError, UnicodeDecodeError) as error:
+        except (struct.error, KeyError, OverflowError, UnicodeDecodeError) as error:
             raise ValueError(f"its header is damaged: {error}") from error
 
 

@@ -12,11 +12,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+import subterra
 from subterra.runtime.files import write_json
 from subterra.runtime.temporary import remove
 
@@ -26,13 +28,22 @@ Result = TypeVar("Result")
 FOLDER = ".measured"
 
 
+@cache
+def code_digest() -> str:
+    """Digest subterra's own source files: a result of other code is not taken."""
+    digest = hashlib.sha256()
+    for file in sorted(file for folder in subterra.__path__ for file in Path(folder).rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
 @dataclass(frozen=True, slots=True)
 class Measured:
     """Results of one work folder; each lies in a file of its own, put in place at once."""
 
     folder: Path
     inputs: Mapping[What, object]
-    """What a result depends on beside the variant: texts, machine, scenarios."""
+    """What a result depends on beside the variant and the code: texts, machine, scenarios."""
     variants: Mapping[str, object]
     """Name -> what the variant was made from."""
 
@@ -64,6 +75,6 @@ class Measured:
         return self.folder / f"{name}.{what}.json"
 
     def _fingerprint(self, name: str, what: What) -> str:
-        parts = [what, self.variants.get(name), self.inputs.get(what)]
+        parts = [code_digest(), what, self.variants.get(name), self.inputs.get(what)]
         text = json.dumps(parts, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()

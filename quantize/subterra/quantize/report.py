@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from subterra.compile.card import read_card
 from subterra.quantize.agent_note import read_note
 from subterra.quantize.divergence import ScoredText
 from subterra.quantize.measured import FOLDER, Measured, What
@@ -24,13 +25,13 @@ from subterra.quantize.report_data import Report, Scorer, recommend
 from subterra.quantize.report_html import page
 from subterra.quantize.report_markdown import markdown
 from subterra.quantize.report_measure import machine, measure
-from subterra.quantize.report_require import EXAMPLE, check_syntax, missed
+from subterra.quantize.report_require import EXAMPLE, check, missed
 from subterra.quantize.report_wiring import (
     ScoreOptions,
     held_out_texts,
     make_scorer,
 )
-from subterra.quantize.variants import VARIANTS, existing, missing_checkpoint, parameter_count
+from subterra.quantize.variants import existing, missing_checkpoint, parameter_count
 from subterra.runtime.errors import ExportError, InputError, ScoreError
 from subterra.runtime.files import replacing_folder, sha256_file, write_json, write_text
 
@@ -56,6 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="scored on each ONNX variant, whose conversations run one by one (%(default)s)",
     )
     parser.add_argument("--seed", type=int, default=1, help="of the scenarios (%(default)s)")
+    parser.add_argument(
+        "--unconstrained",
+        action="store_true",
+        help="do not hold state lines to the procedure's transitions",
+    )
     parser.add_argument("--require", metavar="EXPR", help=f"fail when missed, as in: {EXAMPLE}")
     parser.add_argument("--json", action="store_true", help="print the report as JSON on stdout")
 
@@ -67,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         ScoreError: a requirement of --require is missed; the files are written all the same.
     """
     if args.require:
-        check_syntax(args.require, VARIANTS)
+        check(args.require, [record.name for record in current_records(args.work)])
     score = ScoreOptions(
         merged=args.work / "merged",
         users=args.users,
@@ -75,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
         conversations=args.conversations,
         seed=args.seed,
         onnx_conversations=args.onnx_conversations,
+        constrained=not args.unconstrained,
     )
     report = make_report(args.work, args.dialogues, args.limit, score, _say)
     if args.json:
@@ -166,16 +173,18 @@ def _inputs(dialogues: Path, limit: int, score: ScoreOptions) -> dict[What, obje
     """What the results depend on beside the variant."""
     if not dialogues.is_file():
         raise InputError(f"no dialogues at {dialogues}", hint="subterra compile writes some")
-    texts = [sha256_file(dialogues), limit, sha256_file(score.merged / "model.safetensors")]
+    card = read_card(score.merged)
+    weights = sha256_file(score.merged / "model.safetensors")
+    texts = [sha256_file(dialogues), limit, weights, card]
     facts = machine()
     quiet = {name: value for name, value in facts.items() if name != "load_average"}
     files = [score.users, score.procedure_file] if score.users else []
     digests = [sha256_file(path) for path in files if path and path.is_file()]
-    counts = [score.conversations, score.onnx_conversations, score.seed]
+    counts = [score.conversations, score.onnx_conversations, score.seed, score.constrained]
     return {
         "speed": [texts, quiet],
         "divergence": [texts, quiet],
-        "success": [digests, counts, quiet],
+        "success": [digests, counts, card, quiet],
     }
 
 

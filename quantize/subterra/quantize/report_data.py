@@ -43,6 +43,8 @@ class ScoreSummary:
     success: list[bool]
     rates: dict[str, Rate] = field(default_factory=dict)
     """Other rates: hub_accuracy, terminal_accuracy, ..."""
+    constrained: bool = False
+    """Whether state lines were held to the procedure's transitions."""
 
 
 Scorer = Callable[[str, str, Path], ScoreSummary | None]
@@ -130,6 +132,11 @@ class Report:
     machine: Mapping[str, object]
     recommendation: Recommendation
 
+    @property
+    def constrained(self) -> bool | None:
+        """Whether conversations were held to the procedure's transitions; None: none was scored."""
+        return next((row.scores.constrained for row in self.rows if row.scores), None)
+
     def to_json(self) -> dict[str, object]:
         """The document that `--json` prints and `report.json` keeps."""
         return {
@@ -141,6 +148,7 @@ class Report:
             "control": {"name": "merged against itself", **self.control.to_json()},
             "variants": [row.to_json() for row in self.rows],
             "flips_against": self.flips_against,
+            "constrained": self.constrained,
             "text": dict(self.text),
             "machine": dict(self.machine),
             "limits": {

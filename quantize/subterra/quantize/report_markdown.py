@@ -153,7 +153,21 @@ def method(report: Report) -> list[str]:
             f"against {report.flips_against} on the same scenarios (−: right becomes wrong), p is "
             "the exact McNemar test."
         )
+        sentences.append(_held(report))
     return sentences
+
+
+def _held(report: Report) -> str:
+    """Say whether the figures are those of an agent that is sealed with its transitions."""
+    if report.constrained:
+        return (
+            "State lines were held to the procedure's legal transitions, as in an agent that is "
+            "sealed with them."
+        )
+    return (
+        "State lines were not held to the procedure's legal transitions, as in an agent that is "
+        "sealed with --unconstrained."
+    )
 
 
 def _span(report: Report, name: str) -> str:

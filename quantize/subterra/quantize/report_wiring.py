@@ -11,6 +11,7 @@ from pathlib import Path
 
 from subterra.compile import recipe as recipes
 from subterra.compile.dialogue import Dialogue, read_dialogues
+from subterra.compile.validation import procedure_beside
 from subterra.quantize.agent_note import AgentNote, read_note
 from subterra.quantize.divergence import ScoredText
 from subterra.quantize.report_data import Scorer, ScoreSummary
@@ -29,12 +30,14 @@ class ScoreOptions:
     seed: int
     onnx_conversations: int | None = None
     """For variants of ONNX Runtime, whose conversations run one after another; None: as many."""
+    constrained: bool = True
+    """Hold state lines to the procedure's transitions, as far as the agent would be sealed so."""
 
     @property
     def procedure_file(self) -> Path | None:
         """The procedure; without one, that beside the bank's folder."""
         if self.procedure is None and self.users is not None:
-            return self.users.resolve().parent.parent / "procedure.yaml"
+            return procedure_beside(self.users)
         return self.procedure
 
 
@@ -87,7 +90,8 @@ def make_scorer(options: ScoreOptions) -> Scorer | None:
             users=users,
             conversations=count,
             seed=options.seed,
+            constrained=options.constrained,
         )
-        return ScoreSummary(found.success, found.rates)
+        return ScoreSummary(found.success, found.rates, found.constrained)
 
     return score

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from subterra.compile.procedure import Procedure
-from subterra.compile.transitions import transition_table
+from subterra.compile.transitions import edited_warning, is_edited, transition_table
 from subterra.compile.validation import load_procedure
 from subterra.quantize.agent_note import AgentNote, read_note
 from subterra.quantize.disclosure import disclosed_in_file, wordings
@@ -73,8 +73,9 @@ class SealOptions:
     default_variant: str | None = None
     context_tokens: int = CONTEXT_TOKENS
     max_reply_tokens: int = MAX_REPLY_TOKENS
-    transitions: bool = True
-    """Whether the agent carries its legal transitions, if its recipe has a state line."""
+    transitions: bool | None = None
+    """Whether the agent carries its legal transitions; None: if its recipe has a state line and the
+    procedure is the one that was compiled."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,10 +84,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--procedure", type=Path, help="default: WORK/procedure.yaml")
     parser.add_argument("--variant", action="append", default=[], help="repeat; default: all made")
     parser.add_argument("--default", help="the variant that runs unless another is asked for")
-    parser.add_argument(
-        "--no-transitions",
+    held = parser.add_mutually_exclusive_group()
+    held.add_argument(
+        "--unconstrained",
         action="store_true",
         help="leave out which node may follow which (names only); state lines are then not held",
+    )
+    held.add_argument(
+        "--transitions",
+        action="store_true",
+        help="hold state lines even to a procedure that was edited after the training",
     )
     parser.add_argument("--key", type=Path, help="private key (default: the settings folder's)")
     parser.add_argument("--out", type=Path, help="default: WORK/NAME.agent")
@@ -105,7 +112,8 @@ def run(args: argparse.Namespace) -> int:
     read_note(args.work / "merged")  # before a key is made for nothing
     key = author_key(args.key)
     procedure = args.procedure or args.work / "procedure.yaml"
-    options = SealOptions(tuple(args.variant), args.default, transitions=not args.no_transitions)
+    wanted = False if args.unconstrained else args.transitions or None
+    options = SealOptions(tuple(args.variant), args.default, transitions=wanted)
     bundle = seal(args.work, procedure, key, options=options, out=args.out)
     manifest = open_bundle(bundle, key=key.public).manifest
     if args.json:
@@ -115,6 +123,7 @@ def run(args: argparse.Namespace) -> int:
         mark = " (default)" if variant.name == manifest.default_variant else ""
         print(f"  {variant.name:<10}{variant.bytes / 2**20:8.1f} MiB{mark}", file=sys.stderr)
     _say_what_the_report_shows(bundle, procedure)
+    _say_what_the_report_measured(bundle, manifest.constrained)
     print(f"next: subterra prove {bundle}", file=sys.stderr)
     return 0
 
@@ -130,8 +139,8 @@ def seal(
     """Write the bundle of a work folder and return its path.
 
     Raises:
-        UsageError: no such variant, or none was made.
-        ProcedureError: the procedure is missing or wrong.
+        UsageError: no such variant, none was made, or transitions are wanted without state lines.
+        ProcedureError: the procedure is missing or wrong, or has no table of transitions.
         BundleError: a file is missing, a variant belongs to another merged model, or the manifest
             would disclose the procedure.
         ResourceError: the folder cannot be written.
@@ -141,6 +150,8 @@ def seal(
     compiled = load_procedure(procedure)
     made = _chosen(work, options.variants)
     _check_made_from(work, made)
+    again = f"subterra seal {work} --procedure {procedure} --transitions"
+    held = _is_held(note, compiled, options.transitions, again)
     target = out or work / f"{note.name}.agent"
     commitment = commit(procedure, note.name)
     with replacing_folder(target) as folder:
@@ -148,7 +159,7 @@ def seal(
         for name in REPORT_SHIPPED:
             if (work / "report" / name).is_file():
                 _place(work / "report" / name, folder / name)
-        if options.transitions and note.recipe == "traced":
+        if held:
             write_bytes(folder / TRANSITIONS_NAME, transition_table(compiled).to_bytes())
         variants = tuple(_place_variant(variant, work, folder) for variant in made)
         manifest = _manifest(folder, note, compiled, variants, commitment, options)
@@ -165,6 +176,27 @@ def seal(
             if (folder / name).exists():
                 (folder / name).chmod(0o644)
     return target
+
+
+def _is_held(note: AgentNote, procedure: Procedure, wanted: bool | None, again: str) -> bool:
+    """Decide whether the agent carries its transitions: never unasked those it has not learnt."""
+    if wanted is False:
+        return False
+    if note.recipe == "plain":
+        if wanted:
+            raise UsageError(
+                f"{note.name} has no state line to constrain (recipe plain)",
+                hint="leave --transitions out",
+            )
+        return False
+    if wanted or not is_edited(note.procedure_sha256, procedure):
+        return True
+    print(edited_warning(note.name), file=sys.stderr)
+    print(
+        f"next: subterra compile PROCEDURE; or, if only its wording was edited: {again}",
+        file=sys.stderr,
+    )
+    return False
 
 
 def author_key(path: Path | None = None) -> SigningKey:
@@ -306,12 +338,28 @@ def _say_what_the_report_shows(bundle: Path, procedure: Path) -> None:
             )
 
 
+def _say_what_the_report_measured(bundle: Path, constrained: bool) -> None:
+    try:
+        document = json.loads((bundle / REPORT_SHIPPED[0]).read_bytes())
+        held = document.get("constrained")
+    except (OSError, ValueError, AttributeError):
+        return
+    if held is not None and held != constrained:
+        words = ("not held", "held") if held else ("held", "not held")
+        print(
+            f"note: this agent's state lines are {words[0]} to the procedure, but in the report"
+            f" they were {words[1]}: its success is another agent's",
+            file=sys.stderr,
+        )
+
+
 def _document(bundle: Path, manifest: Manifest, key: SigningKey) -> dict[str, object]:
     return {
         "bundle": str(bundle),
         "name": manifest.name,
         "key_id": key.public.key_id,
         "default_variant": manifest.default_variant,
+        "constrained": manifest.constrained,
         "variants": [variant.model_dump() for variant in manifest.variants],
         "commitment": manifest.commitment.value,
     }

@@ -181,7 +181,10 @@ def _check_file(root: Path, name: str, digest: str) -> int:
 def _table(root: Path, manifest: Manifest) -> TransitionTable | None:
     if not manifest.constrained:
         return None
-    table = parse_table(_read(root, TRANSITIONS_NAME, TRANSITIONS_MAX_BYTES))
+    data = _read(root, TRANSITIONS_NAME, TRANSITIONS_MAX_BYTES)
+    if hashlib.sha256(data).hexdigest() != manifest.files[TRANSITIONS_NAME]:
+        raise BundleError(f"{TRANSITIONS_NAME!r} was changed while it was checked", hint=_AGAIN)
+    table = parse_table(data)
     if table.slot_names != manifest.slots:
         raise BundleError(
             f"{TRANSITIONS_NAME} has the slots {', '.join(table.slot_names) or 'none'}, "

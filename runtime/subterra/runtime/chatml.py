@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from subterra.runtime.errors import ModelError
@@ -58,6 +60,8 @@ class ChatTokenizer:
         self.end_of_turn_id = self._delimiter(self.chat.end_of_turn)
         self.vocab_size = int(self._tokenizer.get_vocab_size(with_added_tokens=True))
         self._bytes = _token_bytes(self._tokenizer, self._specials)
+        first = [data[0] if data else -1 for data in self._bytes]
+        self.first_bytes: NDArray[np.int16] = np.array(first, np.int16)
         self._newline = self.encode_text("\n")
 
     def encode_text(self, text: str) -> list[int]:

@@ -18,6 +18,7 @@ from subterra.runtime.errors import MissingExtraError, SubterraError, from_os_er
 
 VERBS = {
     "show": ("subterra.compile.show", "compile", "print a procedure: counts, paths, drawing"),
+    "widen": ("subterra.compile.widen", "compile", "let a teacher write more user wordings"),
     "build": ("subterra.quantize.build", "quantize", "the whole way: procedure to sealed agent"),
     "compile": ("subterra.compile.compile", "compile", "train an adapter from a procedure"),
     "merge": ("subterra.compile.merge", "compile", "merge an adapter into its base model"),

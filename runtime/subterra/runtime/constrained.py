@@ -2,14 +2,15 @@
 
 Goes in: a `TransitionTable`, the line before, the logits of each step. Comes out: the token to
 take: the model's own where the line stays the beginning of a legal one, otherwise the best that
-does. Names are compared byte by byte, so the model may cut them into tokens as it likes. After the
-line's newline nothing is looked at any more. Does not know engines or sessions.
+does. Names are compared byte by byte, so the model may cut them into tokens as it likes; only
+tokens whose first byte may come next are tried. After the line's newline nothing is looked at any
+more. Does not know engines or sessions.
 
-    choose = ConstrainedChoice(table, line, tokenizer.token_bytes)
+    choose = ConstrainedChoice(table, line, tokenizer)
     engine.generate(prompt, max_tokens=256, stop=[2], choose=choose)
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Protocol
@@ -21,10 +22,19 @@ from subterra.runtime.legal_moves import Outcome, is_legal, opens_with, outcomes
 from subterra.runtime.state_line import UNFILLED, StateLine, is_value, words
 from subterra.runtime.transition_table import TransitionTable
 
-NEAREST: Final = 64
-"""Tokens that are tried first where the model's own is illegal, before the whole vocabulary."""
-
 BAR: Final = b" | "
+ANY_BYTE: Final = range(256)
+
+
+class Vocabulary(Protocol):
+    """What the tokens are written with."""
+
+    @property
+    def first_bytes(self) -> NDArray[np.int16]:
+        """First byte of each token (V,); -1 for a token without bytes."""
+
+    def token_bytes(self, token: int) -> bytes:
+        """Bytes of a token."""
 
 
 class Writing(Protocol):
@@ -32,6 +42,9 @@ class Writing(Protocol):
 
     def feed(self, data: bytes) -> "Writing | None":
         """Write on; None where no legal line goes on so."""
+
+    def next_bytes(self) -> Collection[int]:
+        """Give the bytes that may come next, and perhaps some that may not."""
 
 
 def begin(table: TransitionTable, before: StateLine | None) -> Writing:
@@ -43,6 +56,9 @@ def position(table: TransitionTable, before: StateLine | None, line: StateLine |
     """Give the line from which the next one goes on: this one, or an earlier one if it is illegal.
 
     A line can be illegal where the reply was cut short.
+
+    Raises:
+        BundleError: the table cuts slot values into too many boxes; see `legal_moves`.
     """
     if line is not None and is_legal(table, before, line):
         return line
@@ -59,15 +75,21 @@ class ConstrainedChoice:
         self,
         table: TransitionTable,
         before: StateLine | None,
-        token_bytes: Callable[[int], bytes],
+        vocabulary: Vocabulary,
+        cancel: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._token_bytes = token_bytes
+        """Begin the line that follows `before`; `cancel` ends a search, as it ends the reply."""
+        self._vocabulary, self._cancel = vocabulary, cancel
         self._writing: Writing | None = begin(table, before)
         self.steered = 0
         """Tokens taken against the model's own choice."""
 
     def __call__(self, logits: NDArray[np.float32]) -> int:
-        """Choose the next token by its logits (V,)."""
+        """Choose the next token by its logits (V,).
+
+        Raises:
+            BundleError: the table cuts slot values into too many boxes; see `legal_moves`.
+        """
         token = int(logits.argmax())
         if self._writing is None:
             return token
@@ -78,19 +100,27 @@ class ConstrainedChoice:
         return token
 
     def _after(self, token: int) -> Writing | None:
-        data = self._token_bytes(token)  # none for the end of the turn, which ends no line
+        data = self._vocabulary.token_bytes(token)  # the end of the turn has none, and ends no line
         return self._writing.feed(data) if data and self._writing else None
 
     def _best_legal(self, logits: NDArray[np.float32], own: int) -> tuple[int, Writing | None]:
-        count = min(NEAREST, len(logits))
-        nearest = np.argpartition(logits, -count)[-count:]
-        for found in (nearest, range(len(logits))):
-            order = np.asarray(found)
-            for token in order[np.argsort(-logits[order], kind="stable")].tolist():
-                if written := self._after(token):
-                    self.steered += 1
-                    return token, written
+        tokens = self._candidates()
+        tokens = tokens[tokens < len(logits)]
+        for token in tokens[np.argsort(-logits[tokens], kind="stable")].tolist():
+            if self._cancel():
+                break
+            if written := self._after(token):
+                self.steered += 1
+                return token, written
         return own, None  # a vocabulary without the bytes: the line is given up as it is
+
+    def _candidates(self) -> NDArray[np.intp]:
+        """List the tokens whose first byte may come next."""
+        legal = np.zeros(len(ANY_BYTE) + 1, bool)  # -1 is the last, for tokens without bytes
+        if writing := self._writing:
+            for byte in writing.next_bytes():
+                legal[byte] = writing.feed(bytes([byte])) is not None
+        return np.flatnonzero(legal[self._vocabulary.first_bytes])
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +138,10 @@ class _Choice:
         if any(option.startswith(text) for option in self.options):
             return replace(self, held=text)
         return None
+
+    def next_bytes(self) -> Collection[int]:
+        size = len(self.held)
+        return {option[size] for option in self.options if option.startswith(self.held)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +169,9 @@ class _Value:
             return self.follow(value).feed(rest[len(self.end) :])
         return replace(self, held=text) if self.end.startswith(rest) else None
 
+    def next_bytes(self) -> Collection[int]:
+        return ANY_BYTE
+
     def _begins(self, text: bytes) -> bool:
         listed = (_written(value) + self.end for value in self.listed)
         return any(whole.startswith(text) for whole in listed) or (self.free and _is_free(text))
@@ -147,6 +184,9 @@ class _Reply:
     def feed(self, data: bytes) -> Writing | None:
         del data
         return self
+
+    def next_bytes(self) -> Collection[int]:
+        return ANY_BYTE
 
 
 def _intents(table: TransitionTable, before: StateLine | None, said: tuple[str, ...]) -> Writing:

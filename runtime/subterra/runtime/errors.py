@@ -15,7 +15,8 @@
     ├── GuardError                 6    the kernel lock-down is not in force
     ├── ResourceError              7    disk, memory or permission
     ├── MissingExtraError          8    an optional dependency is not installed
-    └── ScoreError                 9    a requirement on a score or report was not met
+    ├── ScoreError                 9    a requirement on a score or report was not met
+    └── TeacherError               10   a teacher is out of reach or writes nonsense
 
 Goes in: what happened, with the value and the path. Comes out: two lines on stderr.
 
@@ -117,6 +118,12 @@ class ScoreError(SubterraError):
     """A score or a report misses a requirement that the user set."""
 
     exit_code = 9
+
+
+class TeacherError(SubterraError):
+    """A teacher is out of reach, refuses, or writes nothing that can be used."""
+
+    exit_code = 10
 
 
 def from_os_error(error: OSError, path: Path) -> ResourceError:

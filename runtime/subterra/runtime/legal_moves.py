@@ -11,9 +11,15 @@ which leads to one node. Does not know texts, bytes or tokens.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
+from subterra.runtime.errors import BundleError
 from subterra.runtime.state_line import UNFILLED, StateLine
 from subterra.runtime.transition_table import OPENING_INTENT, TransitionTable, Way
+
+CUTS_MAX: Final = 1 << 14
+"""Of slot values, at one message; a person's tests need far fewer. Without a limit, ways that test
+two slots each could double the boxes every time. Sealing refuses a table that could reach it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +79,11 @@ class Outcome:
 def outcomes(
     table: TransitionTable, before: StateLine | None, intents: Sequence[str]
 ) -> list[Outcome]:
-    """List what a message with these intents may lead to; never empty for known intents."""
+    """List what a message with these intents may lead to; never empty for known intents.
+
+    Raises:
+        BundleError: the tests of a hub cut the slot values into too many boxes.
+    """
     if before is None:
         empty = Domain(frozenset({None}))
         return [Outcome(table.start, (empty,) * len(table.slots))]
@@ -86,13 +96,43 @@ def outcomes(
             found.append(Outcome(before.node, domains))
             continue
         tests = _tests(table, hub, intents, frozenset(before.flags))
-        found += _first_met(domains, [stay, *tests] if only_asides else tests)
+        limit = CUTS_MAX - len(found)
+        found += _first_met(domains, [stay, *tests] if only_asides else tests, limit)
     return found
 
 
 def opens_with(table: TransitionTable, before: StateLine | None) -> tuple[str, ...]:
     """Name the intents that may stand in the line."""
     return (OPENING_INTENT,) if before is None else table.meanings
+
+
+def full(table: TransitionTable) -> Domains:
+    """Give each slot every value that it may ever hold."""
+    return tuple(
+        Domain(frozenset({*slot.values, None})) if slot.values else Domain() for slot in table.slots
+    )
+
+
+def demands(table: TransitionTable, way: Way) -> Demands:
+    """Write what a way demands of the slots by their indices."""
+    names = table.slot_names
+    return tuple((names.index(name), value) for name, value in way.slots.items())
+
+
+def cut(box: Domains, wanted: Demands) -> tuple[list[Domains], Domains | None]:
+    """Cut a box along demands, one by one: the parts that do not meet them, and the one that does.
+
+    The last is None where nothing does.
+    """
+    outside = []
+    for index, value in wanted:
+        other = box[index].without(value)
+        if not other.empty:
+            outside.append(_with(box, index, other))
+        box = _with(box, index, box[index].just(value))
+        if box[index].empty:
+            return outside, None
+    return outside, box
 
 
 def is_legal(table: TransitionTable, before: StateLine | None, line: StateLine) -> bool:
@@ -124,8 +164,7 @@ def _domains(table: TransitionTable, old: Sequence[str | None], intents: Sequenc
     corrected = bool(set(intents) & set(table.corrections))
     implied = _implied(table, intents)
     found = []
-    for slot, value in zip(table.slots, old, strict=True):
-        domain = Domain(frozenset({*slot.values, None})) if slot.values else Domain()
+    for slot, value, domain in zip(table.slots, old, full(table), strict=True):
         if value is not None or slot.name in implied:
             domain = domain.without(None)
         if slot.name in implied and not corrected:  # a correction may name another value
@@ -161,12 +200,8 @@ def _tests(
     table: TransitionTable, hub: int, intents: Sequence[str], flags: frozenset[str]
 ) -> list[tuple[Demands, str]]:
     """List what the open ways of a hub demand of the slots, and where they lead, in order."""
-    places = {name: index for index, name in enumerate(table.slot_names)}
-    return [
-        (tuple((places[name], value) for name, value in way.slots.items()), way.to)
-        for way in table.hubs[hub]
-        if _open(way, intents, flags)
-    ]
+    ways = [way for way in table.hubs[hub] if _open(way, intents, flags)]
+    return [(demands(table, way), way.to) for way in ways]
 
 
 def _open(way: Way, intents: Sequence[str], flags: frozenset[str]) -> bool:
@@ -174,21 +209,25 @@ def _open(way: Way, intents: Sequence[str], flags: frozenset[str]) -> bool:
     return meant and all((name in flags) == wanted for name, wanted in way.flags.items())
 
 
-def _first_met(domains: Domains, tests: Sequence[tuple[Demands, str]]) -> list[Outcome]:
+def _first_met(domains: Domains, tests: Sequence[tuple[Demands, str]], limit: int) -> list[Outcome]:
     """Cut a box along tests that are tried in order; each part leads where its first test says."""
-    found, rest = [], [domains]
-    for demands, node in tests:
+    found, rest, cuts = [], [domains], 0
+    for wanted, node in tests:
+        cuts += len(rest) * max(len(wanted), 1)
+        if cuts > limit:
+            raise BundleError(
+                f"the tests of a hub cut the slot values more than {CUTS_MAX} times",
+                hint="subterra chat AGENT --unconstrained; its author seals with --unconstrained",
+            )
         left: list[Domains] = []
         for box in rest:
-            for index, value in demands:
-                other = box[index].without(value)
-                if not other.empty:
-                    left.append(_with(box, index, other))
-                box = _with(box, index, box[index].just(value))
-                if box[index].empty:
-                    break
-            else:
-                found.append(Outcome(node, box))
+            if not all(box[index].holds(value) for index, value in wanted):
+                left.append(box)
+                continue
+            outside, met = cut(box, wanted)
+            left += outside
+            if met is not None:
+                found.append(Outcome(node, met))
         rest = left
     return found
 

@@ -28,6 +28,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import llama_cpp.llama_cpp as native
 
+__all__ = ["Batch", "NativeContext", "NativeModel", "native"]
+
 GGUF_MAGIC = b"GGUF"
 LOG_WARNING, LOG_ERROR = 3, 4
 AMX_VARIABLE = "SUBTERRA_AMX"
@@ -48,8 +50,8 @@ def _collect_log(level: int, text: bytes, _: object) -> None:
 class NativeModel:
     """A GGUF file mapped into memory, CPU only."""
 
-    def __init__(self, path: Path) -> None:
-        """Load `path`.
+    def __init__(self, path: Path, *, vocabulary_only: bool = False) -> None:
+        """Load `path`, or only what stands in it beside the weights.
 
         Raises:
             EngineError: the file is missing, not GGUF, or llama.cpp refuses it.
@@ -62,6 +64,7 @@ class NativeModel:
         params.n_gpu_layers = 0
         params.load_mode = native.LLAMA_LOAD_MODE_MMAP
         params.use_extra_bufts = not _amx_may_crash()
+        params.vocab_only = vocabulary_only
         self.path = path
         self.handle: Any = native.llama_model_load_from_file(str(path).encode(), params)
         if not self.handle:

@@ -15,6 +15,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from subterra.runtime.errors import BundleError
+from subterra.runtime.field_problem import first_problem
 from subterra.runtime.transition_table import TRANSITIONS_NAME
 
 MANIFEST_NAME: Final = "manifest.json"
@@ -166,12 +167,8 @@ def parse_manifest(data: bytes) -> Manifest:
     try:
         return Manifest.model_validate_json(data)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        field = "".join(f"{part}: " for part in [".".join(map(str, first["loc"]))] if part)
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        message = first["msg"].removeprefix("Value error, ")
         raise BundleError(
-            f"{MANIFEST_NAME}, {field}{message}{more}",
+            f"{MANIFEST_NAME}, {first_problem(error)}",
             hint="seal the agent again with this version: subterra seal WORK_FOLDER",
         ) from error
 

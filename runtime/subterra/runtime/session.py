@@ -51,7 +51,7 @@ class Session:
     ) -> None:
         """Prepare an empty conversation; call `open` next.
 
-        With a `table`, state lines that leave it cannot be written (recipes without are not held).
+        With a `table`, no state line can be written that leaves it; recipes without are not held.
 
         Raises:
             UsageError: the recipe is unknown.
@@ -189,7 +189,8 @@ class Session:
     def _choice(self) -> ConstrainedChoice | None:
         if self._table is None:
             return None
-        return ConstrainedChoice(self._table, self._line, self._tokenizer.token_bytes)
+        cancelled = self._cancelled.is_set
+        return ConstrainedChoice(self._table, self._line, self._tokenizer, cancelled)
 
     def _followed(self, events: list[Event]) -> list[Event]:
         """Remember the state line from which the next one has to go on."""

@@ -102,7 +102,7 @@ def is_value(text: str) -> bool:
         text not in ("", UNFILLED)
         and "|" not in text
         and text == text.strip()
-        and (text.isprintable())
+        and text.isprintable()
     )
 
 

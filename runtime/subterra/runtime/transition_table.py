@@ -20,14 +20,17 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from subterra.runtime.errors import BundleError, InputError
+from subterra.runtime.field_problem import first_problem
 from subterra.runtime.state_line import is_value, words
 
 TRANSITIONS_NAME: Final = "transitions.json"
 
 TRANSITIONS_MAX_BYTES: Final = 1 << 20
 """A procedure of 55 nodes takes 20 KiB."""
-NAMES_MAX: Final = 4096
-"""Nodes, ways, intents or values of one list; far above any procedure that a person wrote."""
+NAMES_MAX: Final = 512
+"""Nodes, hubs, ways of a hub, intents or values of a slot; a procedure has at most 500 nodes."""
+SLOTS_MAX: Final = 64
+"""Slots, or flags; a procedure has at most 32 of each."""
 
 OPENING_INTENT: Final = "start"
 """Stands for the user's intent in the line of the agent's opening turn."""
@@ -35,6 +38,9 @@ OPENING_INTENT: Final = "start"
 Name = Annotated[str, Field(min_length=1, max_length=120)]
 Value = Annotated[str, Field(min_length=1, max_length=4096)]
 Names = Annotated[tuple[Name, ...], Field(max_length=NAMES_MAX)]
+
+Known = Mapping[str, Container[object]]
+"""Noun -> all that exist, in what is quick to search: a file may name a hundred thousand."""
 
 
 class _Part(BaseModel):
@@ -73,19 +79,23 @@ class Way(_Part):
         return not (self.intents or self.slots or self.flags)
 
 
+Hub = Annotated[tuple[Way, ...], Field(max_length=NAMES_MAX)]
+"""The ways out, in order."""
+
+
 class TransitionTable(_Part):
     """Every legal transition of one procedure."""
 
     version: Literal[1] = 1
     start: Name
-    slots: tuple[Slot, ...] = Field(default=(), max_length=NAMES_MAX)
-    flags: Names = ()
+    slots: tuple[Slot, ...] = Field(default=(), max_length=SLOTS_MAX)
+    flags: tuple[Name, ...] = Field(default=(), max_length=SLOTS_MAX)
     intents: dict[Name, dict[Name, Value]] = Field(max_length=NAMES_MAX)
     """Intent -> the slot values that it implies; a later one outdoes an earlier one."""
     corrections: Names = ()
     asides: Names = ()
     nodes: dict[Name, Node] = Field(max_length=NAMES_MAX)
-    hubs: tuple[tuple[Way, ...], ...] = Field(default=(), max_length=NAMES_MAX)
+    hubs: tuple[Hub, ...] = Field(default=(), max_length=NAMES_MAX)
 
     @property
     def slot_names(self) -> tuple[str, ...]:
@@ -129,53 +139,59 @@ def parse_table(data: bytes) -> TransitionTable:
     try:
         return TransitionTable.model_validate_json(data)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        field = "".join(f"{part}: " for part in [".".join(map(str, first["loc"]))] if part)
-        message = first["msg"].removeprefix("Value error, ")
-        raise BundleError(f"{TRANSITIONS_NAME}, {field}{message}", hint=hint) from error
+        raise BundleError(f"{TRANSITIONS_NAME}, {first_problem(error)}", hint=hint) from error
 
 
 def _problems(table: TransitionTable) -> Iterator[str]:
+    known: Known = {
+        "node": table.nodes,
+        "hub": range(len(table.hubs)),
+        "intent": frozenset(table.meanings),
+        "flag": frozenset(table.flags),
+    }
+    values = {slot.name: frozenset(slot.values) for slot in table.slots}
     for names in (table.meanings, table.slot_names, table.flags, tuple(table.nodes)):
         yield from (f"{name!r} comes twice" for name, n in Counter(names).items() if n > 1)
         yield from (f"the name {name!r} cannot be written" for name in names if not _plain(name))
-    yield from _unknown("node", [table.start], table.nodes)
-    if OPENING_INTENT in table.meanings:
+    yield from _unknown("node", [table.start], known)
+    if OPENING_INTENT in known["intent"]:
         yield f"the intent {OPENING_INTENT!r} is reserved"
     for slot in table.slots:
-        yield from _unknown("hub", [slot.hub], range(len(table.hubs)))
+        yield from _unknown("hub", [slot.hub], known)
         wrong = [value for value in slot.values if not is_value(value)]
         yield from (f"the value {value!r} cannot be written" for value in wrong)
     for sets in table.intents.values():
-        yield from _wrong_values(table, sets)
+        yield from _wrong_values(sets, values)
     for node in table.nodes.values():
-        hubs = [] if node.hub is None else [node.hub]
-        yield from _unknown("hub", hubs, range(len(table.hubs)))
-        yield from _unknown("flag", [*node.sets, *node.clears], table.flags)
+        yield from _unknown("hub", [] if node.hub is None else [node.hub], known)
+        yield from _unknown("flag", [*node.sets, *node.clears], known)
     for index, ways in enumerate(table.hubs):
-        yield from _wrong_ways(table, index, ways)
+        if not ways or not ways[-1].unconditional:
+            yield f"hub {index} has no way that is always open"
+        for way in ways:
+            yield from _wrong_way(way, known, values)
 
 
-def _wrong_ways(table: TransitionTable, index: int, ways: tuple[Way, ...]) -> Iterator[str]:
-    if not ways or not ways[-1].unconditional:
-        yield f"hub {index} has no way that is always open"
-    for way in ways:
-        yield from _unknown("node", [way.to], table.nodes)
-        yield from _unknown("intent", way.intents, table.meanings)
-        yield from _unknown("flag", way.flags, table.flags)
-        yield from _wrong_values(table, way.slots)
+def _wrong_way(way: Way, known: Known, values: Mapping[str, frozenset[str]]) -> Iterator[str]:
+    yield from _unknown("node", [way.to], known)
+    yield from _unknown("intent", way.intents, known)
+    yield from _unknown("flag", way.flags, known)
+    yield from _wrong_values(way.slots, values)
 
 
-def _wrong_values(table: TransitionTable, values: Mapping[str, str | None]) -> Iterator[str]:
-    known = {slot.name: slot.values for slot in table.slots}
-    yield from _unknown("slot", values, known)
-    for name, value in values.items():
-        if value is not None and not (is_value(value) and value in (known[name] or [value])):
+def _wrong_values(
+    named: Mapping[str, str | None], values: Mapping[str, frozenset[str]]
+) -> Iterator[str]:
+    for name, value in named.items():
+        if name not in values:
+            yield f"unknown slot {name!r}"
+        elif value is not None and not (is_value(value) and value in (values[name] or [value])):
             yield f"slot {name!r} has no value {value!r}"
 
 
-def _unknown(noun: str, names: Iterable[object], known: Container[object]) -> Iterator[str]:
-    yield from (f"unknown {noun} {name!r}" for name in names if name not in known)
+def _unknown(noun: str, names: Iterable[object], known: Known) -> Iterator[str]:
+    there = known[noun]
+    yield from (f"unknown {noun} {name!r}" for name in names if name not in there)
 
 
 def _plain(name: str) -> bool:
