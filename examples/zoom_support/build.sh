@@ -7,7 +7,7 @@ work=build/zoom_support
 # Look at the procedure: counts, paths, drawing.
 subterra show examples/zoom_support
 
-# Dialogues from the training bank, then LoRA on the small base model (about an hour on two cores).
+# Dialogues from the training bank, then LoRA on the small base model (about 45 minutes on two cores).
 subterra compile examples/zoom_support --out $work
 
 # The adapter becomes one with its base.

@@ -29,15 +29,15 @@ def test_training_takes_the_base_and_the_number_of_dialogues(
 
     def train_adapter(*found: Any, processes: int) -> Path:
         calls.append((*found, processes))
-        return Path(found[4])
+        return Path(found[3])
 
     monkeypatch.setattr(build, "train_adapter", train_adapter)
     monkeypatch.setattr(build, "write_samples", lambda *args, **options: None)
     procedure = load_procedure(EXAMPLE)
     args = arguments("--train", "--base", "another", "--dialogues", "7", "--processes", "3")
     assert build._adapter(args, procedure, EXAMPLE / "users", tmp_path) == tmp_path / "adapter"
-    ((base, given, example, bank, adapter, settings, processes),) = calls
-    assert (base, given, example) == ("another", procedure, EXAMPLE)
+    ((base, given, bank, adapter, settings, processes),) = calls
+    assert (base, given) == ("another", procedure)
     assert processes == 3
     assert (bank.path, adapter) == (EXAMPLE / "users" / "train.yaml", tmp_path / "adapter")
     assert asdict(settings) == asdict(TrainSettings()) | {"dialogues": 7}

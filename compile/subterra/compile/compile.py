@@ -26,7 +26,7 @@ from subterra.compile.scenario import Temper
 from subterra.compile.settings import TrainSettings
 from subterra.compile.teacher_bank import dialogues
 from subterra.compile.user_bank import UserBank, load_bank
-from subterra.compile.validation import FILE_NAME, load_procedure
+from subterra.compile.validation import load_procedure
 from subterra.compile.wording import CLEAN, TRAINING
 from subterra.models.resolve import Base, resolve_base
 from subterra.runtime.errors import AdapterError, MissingExtraError, UsageError
@@ -109,7 +109,6 @@ def run(args: argparse.Namespace) -> int:
         train_adapter(
             args.base,
             procedure,
-            args.procedure,
             bank,
             adapter,
             settings,
@@ -171,7 +170,6 @@ def write_samples(
 def train_adapter(
     base_name: str,
     procedure: Procedure,
-    path: Path,
     bank: UserBank,
     adapter: Path,
     settings: TrainSettings,
@@ -182,8 +180,7 @@ def train_adapter(
 
     Args:
         base_name: base model.
-        procedure: what `path`, its file or folder, holds.
-        path: see `procedure`.
+        procedure: as loaded from its file, whose digest goes on the card.
         bank: training bank.
         adapter: folder to write.
         settings: of the training.
@@ -191,9 +188,8 @@ def train_adapter(
         processes: that train together; 0: one for each core.
     """
     base = resolve_base(base_name)
-    source = path / FILE_NAME if path.is_dir() else path
     inputs = {
-        "procedure": sha256_file(source),
+        "procedure": str(procedure.sha256),
         **bank_digests(bank),
         "general_wording": digest(bank),
     }

@@ -115,9 +115,8 @@ def _adapter(args: Namespace, procedure: Procedure, users: Path, work: Path) -> 
     write_samples(work, procedure, bank, heldout, settings.seed)
     shipped = None if args.train else shipped_adapter(procedure.name)
     if shipped is None:
-        processes = args.processes
         return train_adapter(
-            args.base, procedure, args.example, bank, adapter, settings, processes=processes
+            args.base, procedure, bank, adapter, settings, processes=args.processes
         )
     _say(f"using the adapter that ships with subterra ({shipped.name}); --train compiles anew")
     _copy_adapter(shipped, adapter)
